@@ -190,16 +190,18 @@ static bool excludes_payload(const struct frame_decoder *d, uint32_t field) {
 	return !d->inside && (field == 1 || field == 3 || field == 16);
 }
 
-static bool begin_payload(struct frame_decoder *d, uint32_t field) {
-	bool *had = d->inside ? &d->had_bytes : &d->had_payload;
-
-	if (*had || d->had_other)
-		return fail_two(d);
-	*had = true;
-	if (!d->inside)
+static bool begin_wrapper_or_payload(struct frame_decoder *d, uint32_t field) {
+	if (d->inside) {
+		if (d->had_bytes)
+			return fail_two(d);
+		d->had_bytes = true;
+	} else {
+		if (d->had_payload || d->had_other)
+			return fail_two(d);
+		d->had_payload = true;
 		d->field = field;
-	d->had_bytes = d->inside;
-	d->other_len = 0;
+		d->other_len = 0; /* fields nobody knows: only a message without payload is kept */
+	}
 	expect_number(d, FRAME_STATE_LENGTH);
 	return true;
 }
@@ -239,7 +241,7 @@ static bool begin_field(struct frame_decoder *d) {
 		return begin_other(d, field, wire);
 	if (wire != WIRE_BYTES)
 		return fail_malformed(d);
-	return begin_payload(d, field);
+	return begin_wrapper_or_payload(d, field);
 }
 
 /* Takes one byte of a number of at most ${max}; true when it was the last. */

@@ -243,12 +243,13 @@ static enum guard_result check_field(struct walk *w) {
 
 enum guard_result guard_check(const ProtobufCMessageDescriptor *desc, const uint8_t *data,
     size_t len, const struct guard_limits *limits, struct guard_cost *cost) {
+	static const uint8_t nothing; /* a place to be when ${data} is NULL */
 	/* Levels are set up as they are entered; clearing all of them each time
 	 * would cost more than most messages. */
 	struct walk w;
 	enum guard_result r;
 
-	w.at = data;
+	w.at = len > 0 ? data : &nothing;
 	w.limits = limits != NULL ? limits : &guard_limits_default;
 	w.cost = (struct guard_cost){ 0 };
 	w.depth = 0;
