@@ -1,11 +1,11 @@
 /*
  * Writes the tables of proto/tables.h. Runs at build time:
  *
- *	towline-proto-generate SET HEADER... >tables.c
+ *	towline-proto-generate SET TABLES HEADER...
  *
  * SET is what `protoc --include_imports --descriptor_set_out=SET` made of all .proto
- * files; each HEADER is included by the result. Like any build tool it ends at the
- * first thing that is wrong and leaves its memory to the system.
+ * files; TABLES is the .c file to write, which includes each HEADER. Like any build tool
+ * it ends at the first thing that is wrong and leaves its memory to the system.
  */
 #include <ctype.h>
 #include <google/protobuf/descriptor.pb-c.h>
@@ -60,6 +60,8 @@ struct set {
 	size_t extension_count;
 };
 
+static const char *output; /* to be removed when it is not whole */
+
 static _Noreturn void die(const char *fmt, ...) {
 	va_list args;
 
@@ -68,6 +70,8 @@ static _Noreturn void die(const char *fmt, ...) {
 	vfprintf(stderr, fmt, args);
 	fputc('\n', stderr);
 	va_end(args);
+	if (output != NULL)
+		remove(output);
 	exit(1);
 }
 
@@ -421,7 +425,22 @@ static void write_extensions(const struct set *s) {
 
 		printf("\t{ \"%s\", %" PRId32 ", &file_%zu },\n", x->type, x->number, x->file);
 	}
-	printf("};\nconst size_t tables_extension_count = %zu;\n", s->extension_count);
+	printf("};\nconst size_t tables_extension_count = %zu;\n\n", s->extension_count);
+}
+
+static void write_tables(const struct set *s, char *const *headers) {
+	printf("/* Made from the .proto files by proto/generate/generate.c. */\n");
+	printf("#include \"proto/tables.h\"\n\n");
+	for (; *headers != NULL; headers++)
+		printf("#include \"%s\"\n", *headers);
+	printf("\n");
+	write_files(s);
+	write_symbols(s);
+	write_extensions(s);
+	write_services(s);
+	write_descriptors(s, KIND_MESSAGE, "ProtobufCMessageDescriptor", "tables_message");
+	write_descriptors(s, KIND_ENUM, "ProtobufCEnumDescriptor", "tables_enum");
+	write_methods(s);
 }
 
 int main(int argc, char **argv) {
@@ -429,27 +448,17 @@ int main(int argc, char **argv) {
 	static uint8_t *data;
 	size_t len;
 
-	if (argc < 2)
-		die("usage: towline-proto-generate SET HEADER...");
+	if (argc < 3)
+		die("usage: towline-proto-generate SET TABLES HEADER...");
 	data = read_file(argv[1], &len);
 	read_set(&s, data, len);
 	qsort(s.symbols, s.symbol_count, sizeof(*s.symbols), compare_symbols);
 	qsort(s.methods, s.method_count, sizeof(*s.methods), compare_methods);
-
-	printf("/* Made from the .proto files by proto/generate/generate.c. */\n");
-	printf("#include \"proto/tables.h\"\n\n");
-	for (int i = 2; i < argc; i++)
-		printf("#include \"%s\"\n", argv[i]);
-	printf("\n");
-	write_files(&s);
-	write_symbols(&s);
-	write_extensions(&s);
-	printf("\n");
-	write_services(&s);
-	write_descriptors(&s, KIND_MESSAGE, "ProtobufCMessageDescriptor", "tables_message");
-	write_descriptors(&s, KIND_ENUM, "ProtobufCEnumDescriptor", "tables_enum");
-	write_methods(&s);
+	if (freopen(argv[2], "w", stdout) == NULL)
+		die("cannot write %s", argv[2]);
+	output = argv[2];
+	write_tables(&s, argv + 3);
 	if (fflush(stdout) != 0 || ferror(stdout) != 0)
-		die("cannot write");
+		die("cannot write %s", argv[2]);
 	return 0;
 }
