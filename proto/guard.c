@@ -330,11 +330,25 @@ static size_t sequence_length(const uint8_t *p, size_t left) {
 	return len;
 }
 
+/* How many bytes at ${p} are plain ASCII and no NUL, as most are: counted in eights. */
+static size_t ascii_run(const uint8_t *p, size_t left) {
+	const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+	size_t n = 0;
+	uint64_t eight;
+
+	for (; left - n >= sizeof(eight); n += sizeof(eight)) {
+		memcpy(&eight, p + n, sizeof(eight));
+		if (((eight | (eight - ones)) & tops) != 0)
+			break;
+	}
+	return n;
+}
+
 bool guard_is_text(const char *text, size_t len) {
 	const uint8_t *p = (const uint8_t *)text;
-	size_t n;
+	size_t i = ascii_run(p, len), n;
 
-	for (size_t i = 0; i < len; i += n) {
+	for (; i < len; i += n + ascii_run(p + i + n, len - i - n)) {
 		n = sequence_length(p + i, len - i);
 		if (n == 0)
 			return false;

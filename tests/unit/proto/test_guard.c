@@ -236,6 +236,29 @@ static void test_text(void **state) {
 	assert_false(guard_is_text("\xe2\x28\xa1", 3));
 }
 
+/* Wherever it stands in a text, a byte that does not belong there is found. */
+static void test_long_texts(void **state) {
+	char text[64];
+
+	(void)state;
+	for (size_t len = 1; len <= sizeof(text); len++) {
+		memset(text, 'a', len);
+		assert_true(guard_is_text(text, len));
+		for (size_t at = 0; at < len; at++) {
+			text[at] = '\0';
+			assert_false(guard_is_text(text, len));
+			text[at] = (char)0xff;
+			assert_false(guard_is_text(text, len));
+			text[at] = 'a';
+			if (at + 1 < len) {
+				memcpy(text + at, "\xc3\xa9", 2);
+				assert_true(guard_is_text(text, len));
+				memcpy(text + at, "aa", 2);
+			}
+		}
+	}
+}
+
 static void test_bytes_need_not_be_text(void **state) {
 	(void)state;
 	assert_int_equal(CHECK(&openshell__v1__relay_frame__descriptor, "\x12\x03\x00\xff\x80"),
@@ -344,6 +367,7 @@ int main(void) {
 		cmocka_unit_test(test_other_ways_to_ask_for_memory),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_text),
+		cmocka_unit_test(test_long_texts),
 		cmocka_unit_test(test_bytes_need_not_be_text),
 		cmocka_unit_test(test_single_submessages_come_once),
 		cmocka_unit_test(test_every_type_can_be_guarded),
