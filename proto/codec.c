@@ -3,7 +3,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-static void *note_alloc(void *failed, size_t size) {
+static void *note_alloc(void *failed, size_t size)
+{
 	void *block = malloc(size);
 
 	if (block == NULL)
@@ -11,18 +12,21 @@ static void *note_alloc(void *failed, size_t size) {
 	return block;
 }
 
-static void plain_free(void *failed, void *block) {
+static void plain_free(void *failed, void *block)
+{
 	(void)failed;
 	free(block);
 }
 
-void *codec_unpack(const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len,
-    enum guard_result *why) {
+void *codec_unpack(
+    const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len, enum guard_result *why)
+{
 	return codec_unpack_within(desc, data, len, &guard_limits_default, why);
 }
 
 void *codec_unpack_within(const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len,
-    const struct guard_limits *limits, enum guard_result *why) {
+    const struct guard_limits *limits, enum guard_result *why)
+{
 	/* protobuf-c does not say which of two reasons a NULL has. */
 	bool failed = false;
 	ProtobufCAllocator allocator = { note_alloc, plain_free, &failed };
@@ -39,20 +43,24 @@ void *codec_unpack_within(const ProtobufCMessageDescriptor *desc, const uint8_t 
 	return message;
 }
 
-void codec_free(void *message) {
+void codec_free(void *message)
+{
 	if (message != NULL)
 		protobuf_c_message_free_unpacked(message, NULL);
 }
 
-size_t codec_size(const ProtobufCMessage *message) {
+size_t codec_size(const ProtobufCMessage *message)
+{
 	return protobuf_c_message_get_packed_size(message);
 }
 
-size_t codec_pack(const ProtobufCMessage *message, uint8_t *out) {
+size_t codec_pack(const ProtobufCMessage *message, uint8_t *out)
+{
 	return protobuf_c_message_pack(message, out);
 }
 
-uint8_t *codec_pack_new(const ProtobufCMessage *message, size_t *len) {
+uint8_t *codec_pack_new(const ProtobufCMessage *message, size_t *len)
+{
 	size_t size = codec_size(message);
 	uint8_t *out = malloc(size > 0 ? size : 1);
 

@@ -5,15 +5,15 @@
 #include <string.h>
 
 /* gRPC status codes; base/err.h, which names them for the rest, is not for this room. */
-#define CODE_INVALID_ARGUMENT 3
+#define CODE_INVALID_ARGUMENT   3
 #define CODE_RESOURCE_EXHAUSTED 8
-#define CODE_UNIMPLEMENTED 12
-#define CODE_INTERNAL 13
+#define CODE_UNIMPLEMENTED      12
+#define CODE_INTERNAL           13
 
 #define PREFIX_SIZE 5
-#define KEY_MAX 5
-#define LENGTH_MAX 5
-#define VARINT_MAX 10
+#define KEY_MAX     5
+#define LENGTH_MAX  5
+#define VARINT_MAX  10
 
 /* Most structured messages fit; twice as much each time one does not. */
 #define OTHER_FIRST 256
@@ -26,46 +26,54 @@ struct input {
 	size_t used;
 };
 
-void frame_decoder_init(struct frame_decoder *d, enum frame_shape shape, uint32_t max_message,
-    uint32_t max_other) {
+void frame_decoder_init(
+    struct frame_decoder *d, enum frame_shape shape, uint32_t max_message, uint32_t max_other)
+{
 	memset(d, 0, sizeof(*d));
 	d->shape = shape;
 	d->max_message = max_message;
 	d->max_other = max_other;
 }
 
-void frame_decoder_free(struct frame_decoder *d) {
+void frame_decoder_free(struct frame_decoder *d)
+{
 	free(d->other);
 	d->other = NULL;
 }
 
-bool frame_decoder_is_idle(const struct frame_decoder *d) {
+bool frame_decoder_is_idle(const struct frame_decoder *d)
+{
 	return d->state == FRAME_STATE_PREFIX && d->head_len == 0;
 }
 
 /* The steps below return false when they need input, true to be followed by another. */
-static bool fail(struct frame_decoder *d, int code, const char *text) {
+static bool fail(struct frame_decoder *d, int code, const char *text)
+{
 	d->state = FRAME_STATE_FAILED;
 	d->code = code;
 	d->text = text;
 	return true;
 }
 
-static bool fail_malformed(struct frame_decoder *d) {
+static bool fail_malformed(struct frame_decoder *d)
+{
 	return fail(d, CODE_INVALID_ARGUMENT, "message is not a valid protobuf message");
 }
 
-static bool fail_two(struct frame_decoder *d) {
+static bool fail_two(struct frame_decoder *d)
+{
 	return fail(d, CODE_INVALID_ARGUMENT,
 	    "message has more than its bytes in it: send them in a message of their own");
 }
 
 /* What the message, or the wrapper inside it, still has to come. */
-static uint32_t room(const struct frame_decoder *d) {
+static uint32_t room(const struct frame_decoder *d)
+{
 	return d->inside ? d->inner : d->left;
 }
 
-static void take(struct frame_decoder *d, struct input *in, uint32_t len) {
+static void take(struct frame_decoder *d, struct input *in, uint32_t len)
+{
 	in->used += len;
 	d->left -= len;
 	if (d->inside)
@@ -73,13 +81,15 @@ static void take(struct frame_decoder *d, struct input *in, uint32_t len) {
 }
 
 /* As much of the field as the input has. */
-static uint32_t run_at_hand(const struct frame_decoder *d, const struct input *in) {
+static uint32_t run_at_hand(const struct frame_decoder *d, const struct input *in)
+{
 	size_t have = in->n - in->used;
 
 	return have < d->run ? (uint32_t)have : d->run;
 }
 
-static bool grow_other(struct frame_decoder *d, size_t need) {
+static bool grow_other(struct frame_decoder *d, size_t need)
+{
 	size_t cap = d->other_cap > 0 ? d->other_cap : OTHER_FIRST;
 	uint8_t *other;
 
@@ -95,7 +105,8 @@ static bool grow_other(struct frame_decoder *d, size_t need) {
 
 /* Keeps bytes of a message that may turn out to have no payload. Taking it apart has
  * to go on in any case: the payload may come behind a field nobody knows. */
-static bool keep(struct frame_decoder *d, const uint8_t *p, size_t len) {
+static bool keep(struct frame_decoder *d, const uint8_t *p, size_t len)
+{
 	if (d->had_payload)
 		return true;
 	if (len > d->max_other - d->other_len) {
@@ -112,20 +123,23 @@ static bool keep(struct frame_decoder *d, const uint8_t *p, size_t len) {
 	return true;
 }
 
-static void expect_key(struct frame_decoder *d) {
+static void expect_key(struct frame_decoder *d)
+{
 	d->state = FRAME_STATE_KEY;
 	d->head_len = 0;
 	d->digits = 0;
 	d->number = 0;
 }
 
-static void expect_number(struct frame_decoder *d, enum frame_state state) {
+static void expect_number(struct frame_decoder *d, enum frame_state state)
+{
 	d->state = state;
 	d->digits = 0;
 	d->number = 0;
 }
 
-static bool expect_run(struct frame_decoder *d, enum frame_state state, uint64_t len) {
+static bool expect_run(struct frame_decoder *d, enum frame_state state, uint64_t len)
+{
 	if (len > room(d))
 		return fail_malformed(d);
 	d->state = state;
@@ -133,7 +147,8 @@ static bool expect_run(struct frame_decoder *d, enum frame_state state, uint64_t
 	return true;
 }
 
-static bool step_prefix(struct frame_decoder *d, struct input *in, struct frame_event *ev) {
+static bool step_prefix(struct frame_decoder *d, struct input *in, struct frame_event *ev)
+{
 	uint32_t len = 0;
 
 	free(d->other);
@@ -160,7 +175,8 @@ static bool step_prefix(struct frame_decoder *d, struct input *in, struct frame_
 	return true;
 }
 
-static bool end_message(struct frame_decoder *d, struct frame_event *ev) {
+static bool end_message(struct frame_decoder *d, struct frame_event *ev)
+{
 	d->state = FRAME_STATE_PREFIX;
 	d->head_len = 0;
 	ev->kind = FRAME_END;
@@ -173,7 +189,8 @@ static bool end_message(struct frame_decoder *d, struct frame_event *ev) {
 }
 
 /* What field ${field} of the message at hand is: bytes, a wrapper of bytes, or other. */
-static enum frame_value value_of(const struct frame_decoder *d, uint32_t field) {
+static enum frame_value value_of(const struct frame_decoder *d, uint32_t field)
+{
 	if (d->inside)
 		return field == 1 ? FRAME_VALUE_PAYLOAD : FRAME_VALUE_OTHER;
 	if (d->shape == FRAME_SHAPE_BYTES && field == 2)
@@ -186,11 +203,13 @@ static enum frame_value value_of(const struct frame_decoder *d, uint32_t field) 
 /* Fields that exclude a payload: init, start, metadata and header are 1, resize and
  * exit are 3, trailer is 16. A field of any other number is one that this side does
  * not know yet, and no reason to refuse. */
-static bool excludes_payload(const struct frame_decoder *d, uint32_t field) {
+static bool excludes_payload(const struct frame_decoder *d, uint32_t field)
+{
 	return !d->inside && (field == 1 || field == 3 || field == 16);
 }
 
-static bool begin_wrapper_or_payload(struct frame_decoder *d, uint32_t field) {
+static bool begin_wrapper_or_payload(struct frame_decoder *d, uint32_t field)
+{
 	if (d->inside) {
 		if (d->had_bytes)
 			return fail_two(d);
@@ -206,7 +225,8 @@ static bool begin_wrapper_or_payload(struct frame_decoder *d, uint32_t field) {
 	return true;
 }
 
-static bool begin_other(struct frame_decoder *d, uint32_t field, unsigned wire) {
+static bool begin_other(struct frame_decoder *d, uint32_t field, unsigned wire)
+{
 	if (excludes_payload(d, field)) {
 		if (d->had_payload)
 			return fail_two(d);
@@ -230,7 +250,8 @@ static bool begin_other(struct frame_decoder *d, uint32_t field, unsigned wire) 
 	}
 }
 
-static bool begin_field(struct frame_decoder *d) {
+static bool begin_field(struct frame_decoder *d)
+{
 	uint32_t field = (uint32_t)(d->number >> 3);
 	unsigned wire = d->number & 7;
 
@@ -245,7 +266,8 @@ static bool begin_field(struct frame_decoder *d) {
 }
 
 /* Takes one byte of a number of at most ${max}; true when it was the last. */
-static bool take_digit(struct frame_decoder *d, struct input *in, unsigned max) {
+static bool take_digit(struct frame_decoder *d, struct input *in, unsigned max)
+{
 	uint8_t byte;
 
 	if (room(d) == 0 || d->digits == max) {
@@ -258,7 +280,8 @@ static bool take_digit(struct frame_decoder *d, struct input *in, unsigned max) 
 	return (byte & 0x80) == 0;
 }
 
-static bool step_key(struct frame_decoder *d, struct input *in, struct frame_event *ev) {
+static bool step_key(struct frame_decoder *d, struct input *in, struct frame_event *ev)
+{
 	if (d->inside && d->inner == 0 && d->digits == 0)
 		d->inside = false;
 	if (d->left == 0 && d->digits == 0)
@@ -272,7 +295,8 @@ static bool step_key(struct frame_decoder *d, struct input *in, struct frame_eve
 	return true;
 }
 
-static bool begin_value(struct frame_decoder *d) {
+static bool begin_value(struct frame_decoder *d)
+{
 	switch (d->value) {
 	case FRAME_VALUE_WRAPPER:
 		if (d->number > room(d))
@@ -291,7 +315,8 @@ static bool begin_value(struct frame_decoder *d) {
 }
 
 /* A length, or a value that is a number itself. */
-static bool step_number(struct frame_decoder *d, struct input *in) {
+static bool step_number(struct frame_decoder *d, struct input *in)
+{
 	bool is_length = d->state == FRAME_STATE_LENGTH;
 	bool last;
 
@@ -308,7 +333,8 @@ static bool step_number(struct frame_decoder *d, struct input *in) {
 	return true;
 }
 
-static bool step_skip(struct frame_decoder *d, struct input *in) {
+static bool step_skip(struct frame_decoder *d, struct input *in)
+{
 	uint32_t len = run_at_hand(d, in);
 
 	if (d->run == 0) {
@@ -324,7 +350,8 @@ static bool step_skip(struct frame_decoder *d, struct input *in) {
 	return true;
 }
 
-static bool step_payload(struct frame_decoder *d, struct input *in, struct frame_event *ev) {
+static bool step_payload(struct frame_decoder *d, struct input *in, struct frame_event *ev)
+{
 	uint32_t len = run_at_hand(d, in);
 
 	if (d->run == 0) {
@@ -342,7 +369,8 @@ static bool step_payload(struct frame_decoder *d, struct input *in, struct frame
 	return true;
 }
 
-static bool step(struct frame_decoder *d, struct input *in, struct frame_event *ev) {
+static bool step(struct frame_decoder *d, struct input *in, struct frame_event *ev)
+{
 	switch (d->state) {
 	case FRAME_STATE_PREFIX:
 		return step_prefix(d, in, ev);
@@ -364,8 +392,9 @@ static bool step(struct frame_decoder *d, struct input *in, struct frame_event *
 	return true;
 }
 
-size_t frame_decoder_feed(struct frame_decoder *d, const uint8_t *p, size_t n,
-    struct frame_event *ev) {
+size_t frame_decoder_feed(
+    struct frame_decoder *d, const uint8_t *p, size_t n, struct frame_event *ev)
+{
 	struct input in = { p, n, 0 };
 
 	memset(ev, 0, sizeof(*ev));
@@ -374,7 +403,8 @@ size_t frame_decoder_feed(struct frame_decoder *d, const uint8_t *p, size_t n,
 	return in.used;
 }
 
-static size_t put_varint(uint8_t *out, uint32_t value) {
+static size_t put_varint(uint8_t *out, uint32_t value)
+{
 	size_t n = 0;
 
 	for (; value >= 0x80; value >>= 7)
@@ -383,13 +413,15 @@ static size_t put_varint(uint8_t *out, uint32_t value) {
 	return n;
 }
 
-static size_t put_field(uint8_t *out, uint32_t field, uint32_t len) {
+static size_t put_field(uint8_t *out, uint32_t field, uint32_t len)
+{
 	size_t n = put_varint(out, field << 3 | WIRE_BYTES);
 
 	return n + put_varint(out + n, len);
 }
 
-static void put_prefix(uint8_t *out, uint32_t len) {
+static void put_prefix(uint8_t *out, uint32_t len)
+{
 	out[0] = 0;
 	out[1] = (uint8_t)(len >> 24);
 	out[2] = (uint8_t)(len >> 16);
@@ -397,7 +429,8 @@ static void put_prefix(uint8_t *out, uint32_t len) {
 	out[4] = (uint8_t)len;
 }
 
-size_t frame_header(uint8_t out[FRAME_HEADER_MAX], uint32_t field, uint32_t payload_len) {
+size_t frame_header(uint8_t out[FRAME_HEADER_MAX], uint32_t field, uint32_t payload_len)
+{
 	size_t n = PREFIX_SIZE;
 
 	assert(payload_len <= FRAME_PAYLOAD_MAX);
@@ -406,8 +439,9 @@ size_t frame_header(uint8_t out[FRAME_HEADER_MAX], uint32_t field, uint32_t payl
 	return n;
 }
 
-size_t frame_header_nested(uint8_t out[FRAME_HEADER_MAX], uint32_t outer, uint32_t inner,
-    uint32_t payload_len) {
+size_t frame_header_nested(
+    uint8_t out[FRAME_HEADER_MAX], uint32_t outer, uint32_t inner, uint32_t payload_len)
+{
 	uint8_t within[2 * KEY_MAX];
 	size_t within_len = put_field(within, inner, payload_len);
 	size_t n = PREFIX_SIZE;

@@ -41,7 +41,7 @@ enum frame_kind {
 struct frame_event {
 	enum frame_kind kind;
 	uint32_t message_len; /* FRAME_BEGIN */
-	uint32_t field;	      /* FRAME_PAYLOAD: 2; of an event 1 for stdout, 2 for stderr */
+	uint32_t field;       /* FRAME_PAYLOAD: 2; of an event 1 for stdout, 2 for stderr */
 
 	/* FRAME_PAYLOAD: never empty. FRAME_END: the message, if it had no payload;
 	 * the decoder's, until it is fed again. */
@@ -50,16 +50,16 @@ struct frame_event {
 
 	bool had_payload; /* FRAME_END: it was a payload message, be it of 0 bytes */
 
-	int code;	  /* FRAME_ERROR: a gRPC status code */
+	int code;         /* FRAME_ERROR: a gRPC status code */
 	const char *text; /* FRAME_ERROR: what is wrong, for the peer */
 };
 
 enum frame_state {
 	FRAME_STATE_PREFIX,
-	FRAME_STATE_KEY,     /* of a field, or the end of a message */
-	FRAME_STATE_LENGTH,  /* of a field's value */
-	FRAME_STATE_VARINT,  /* a value that is a varint */
-	FRAME_STATE_SKIP,    /* any other value that is no payload */
+	FRAME_STATE_KEY,    /* of a field, or the end of a message */
+	FRAME_STATE_LENGTH, /* of a field's value */
+	FRAME_STATE_VARINT, /* a value that is a varint */
+	FRAME_STATE_SKIP,   /* any other value that is no payload */
 	FRAME_STATE_PAYLOAD,
 	FRAME_STATE_FAILED
 };
@@ -84,11 +84,11 @@ struct frame_decoder {
 	uint64_t number;
 	enum frame_value value; /* what the length is of */
 
-	uint32_t left;	/* bytes of the message still to come */
+	uint32_t left;  /* bytes of the message still to come */
 	uint32_t inner; /* of a wrapper inside it, while inside */
-	uint32_t run;	/* of the field being skipped or handed out */
+	uint32_t run;   /* of the field being skipped or handed out */
 	uint32_t field; /* outer field of the payload */
-	bool inside;	/* a wrapper */
+	bool inside;    /* a wrapper */
 	bool had_payload;
 	bool had_bytes; /* the bytes in the wrapper */
 	bool had_other; /* a field that a payload message must not have */
@@ -102,8 +102,8 @@ struct frame_decoder {
 };
 
 /* No allocation; a decoder of a stream without structured messages never makes one. */
-void frame_decoder_init(struct frame_decoder *, enum frame_shape, uint32_t max_message,
-    uint32_t max_other);
+void frame_decoder_init(
+    struct frame_decoder *, enum frame_shape, uint32_t max_message, uint32_t max_other);
 
 void frame_decoder_free(struct frame_decoder *);
 
@@ -124,8 +124,8 @@ void frame_decoder_free(struct frame_decoder *);
  * protobuf; or two of the fields of which a message has one: a payload that is out
  * cannot be taken back as protobuf's last-one-wins would have it), INTERNAL (bad flag).
  */
-size_t frame_decoder_feed(struct frame_decoder *, const uint8_t *p, size_t n,
-    struct frame_event *ev);
+size_t frame_decoder_feed(
+    struct frame_decoder *, const uint8_t *p, size_t n, struct frame_event *ev);
 
 /* Between messages: an end of the stream is where it should be. */
 bool frame_decoder_is_idle(const struct frame_decoder *);
@@ -136,7 +136,7 @@ bool frame_decoder_is_idle(const struct frame_decoder *);
  * field ${outer} is a message whose field ${inner} they are.
  */
 size_t frame_header(uint8_t out[FRAME_HEADER_MAX], uint32_t field, uint32_t payload_len);
-size_t frame_header_nested(uint8_t out[FRAME_HEADER_MAX], uint32_t outer, uint32_t inner,
-    uint32_t payload_len);
+size_t frame_header_nested(
+    uint8_t out[FRAME_HEADER_MAX], uint32_t outer, uint32_t inner, uint32_t payload_len);
 
 #endif

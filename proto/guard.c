@@ -6,7 +6,7 @@
 /* What malloc() adds to a block, and protobuf-c's note about each field while it
  * unpacks; its notes grow by doubling, so that up to twice as many are allocated. */
 #define BLOCK_OVERHEAD ((size_t)16)
-#define SCAN_NOTE ((size_t)96)
+#define SCAN_NOTE      ((size_t)96)
 
 enum wire_type {
 	WIRE_VARINT = 0,
@@ -37,14 +37,16 @@ const struct guard_limits guard_limits_default = {
 	.depth = GUARD_DEPTH_MAX,
 };
 
-static enum guard_result spend_memory(struct walk *w, size_t bytes) {
+static enum guard_result spend_memory(struct walk *w, size_t bytes)
+{
 	if (bytes > w->limits->memory - w->cost.memory)
 		return GUARD_TOO_LARGE;
 	w->cost.memory += bytes;
 	return GUARD_OK;
 }
 
-static enum guard_result spend_fields(struct walk *w, size_t count) {
+static enum guard_result spend_fields(struct walk *w, size_t count)
+{
 	if (count > w->limits->fields - w->cost.fields)
 		return GUARD_TOO_MANY_FIELDS;
 	w->cost.fields += count;
@@ -52,7 +54,8 @@ static enum guard_result spend_fields(struct walk *w, size_t count) {
 }
 
 /* Reads a varint of at most ${max} bytes; false if it is longer or cut off. */
-static bool read_varint(struct walk *w, const uint8_t *end, unsigned max, uint64_t *value) {
+static bool read_varint(struct walk *w, const uint8_t *end, unsigned max, uint64_t *value)
+{
 	uint64_t v = 0;
 
 	for (unsigned i = 0; i < max && w->at < end; i++) {
@@ -67,7 +70,8 @@ static bool read_varint(struct walk *w, const uint8_t *end, unsigned max, uint64
 	return false;
 }
 
-static bool skip(struct walk *w, const uint8_t *end, size_t len) {
+static bool skip(struct walk *w, const uint8_t *end, size_t len)
+{
 	if ((size_t)(end - w->at) < len)
 		return false;
 	w->at += len;
@@ -75,7 +79,8 @@ static bool skip(struct walk *w, const uint8_t *end, size_t len) {
 }
 
 /* The wire type of a single value of a field; lists of numbers may also be packed. */
-static enum wire_type wire_type_of(ProtobufCType type) {
+static enum wire_type wire_type_of(ProtobufCType type)
+{
 	switch (type) {
 	case PROTOBUF_C_TYPE_SFIXED32:
 	case PROTOBUF_C_TYPE_FIXED32:
@@ -95,7 +100,8 @@ static enum wire_type wire_type_of(ProtobufCType type) {
 }
 
 /* What one element of a list takes in the array that protobuf-c makes of it. */
-static size_t element_size(ProtobufCType type) {
+static size_t element_size(ProtobufCType type)
+{
 	switch (type) {
 	case PROTOBUF_C_TYPE_BYTES:
 		return sizeof(ProtobufCBinaryData);
@@ -111,7 +117,8 @@ static size_t element_size(ProtobufCType type) {
 }
 
 /* Begins a message whose bytes are the next ${len}. */
-static enum guard_result enter(struct walk *w, const ProtobufCMessageDescriptor *desc, size_t len) {
+static enum guard_result enter(struct walk *w, const ProtobufCMessageDescriptor *desc, size_t len)
+{
 	struct level *level;
 
 	if (w->depth == w->limits->depth || w->depth == GUARD_DEPTH_MAX)
@@ -127,8 +134,9 @@ static enum guard_result enter(struct walk *w, const ProtobufCMessageDescriptor 
 }
 
 /* A list of numbers in one field. */
-static enum guard_result check_packed(struct walk *w, const ProtobufCFieldDescriptor *field,
-    size_t len) {
+static enum guard_result check_packed(
+    struct walk *w, const ProtobufCFieldDescriptor *field, size_t len)
+{
 	const uint8_t *end = w->at + len;
 	enum wire_type type = wire_type_of(field->type);
 	size_t fixed = type == WIRE_FIXED32 ? 4 : 8;
@@ -148,11 +156,13 @@ static enum guard_result check_packed(struct walk *w, const ProtobufCFieldDescri
 		w->at = end;
 	}
 	r = spend_fields(w, count);
-	return r != GUARD_OK ? r : spend_memory(w, count * element_size(field->type) + BLOCK_OVERHEAD);
+	return r != GUARD_OK ? r
+			     : spend_memory(w, count * element_size(field->type) + BLOCK_OVERHEAD);
 }
 
-static enum guard_result check_submessage(struct walk *w, struct level *level,
-    const ProtobufCFieldDescriptor *field, size_t len) {
+static enum guard_result check_submessage(
+    struct walk *w, struct level *level, const ProtobufCFieldDescriptor *field, size_t len)
+{
 	if (field->label != PROTOBUF_C_LABEL_REPEATED) {
 		size_t index = (size_t)(field - level->desc->fields);
 		uint64_t bit = (uint64_t)1 << (index % 64);
@@ -166,8 +176,9 @@ static enum guard_result check_submessage(struct walk *w, struct level *level,
 }
 
 /* A length-delimited field: text, bytes, a submessage or a packed list. */
-static enum guard_result check_bytes(struct walk *w, struct level *level,
-    const ProtobufCFieldDescriptor *field) {
+static enum guard_result check_bytes(
+    struct walk *w, struct level *level, const ProtobufCFieldDescriptor *field)
+{
 	uint64_t len;
 	enum guard_result r;
 
@@ -188,8 +199,9 @@ static enum guard_result check_bytes(struct walk *w, struct level *level,
 	return r;
 }
 
-static enum guard_result check_number(struct walk *w, const uint8_t *end, enum wire_type type,
-    const ProtobufCFieldDescriptor *field) {
+static enum guard_result check_number(
+    struct walk *w, const uint8_t *end, enum wire_type type, const ProtobufCFieldDescriptor *field)
+{
 	bool whole;
 	uint64_t ignored;
 
@@ -204,7 +216,8 @@ static enum guard_result check_number(struct walk *w, const uint8_t *end, enum w
 
 /* What a field costs before its value is looked at: the note, and its place in a
  * list or, as protobuf-c keeps fields it does not know, its place among those. */
-static enum guard_result spend_field(struct walk *w, const ProtobufCFieldDescriptor *field) {
+static enum guard_result spend_field(struct walk *w, const ProtobufCFieldDescriptor *field)
+{
 	size_t memory = SCAN_NOTE;
 	enum guard_result r;
 
@@ -217,7 +230,8 @@ static enum guard_result spend_field(struct walk *w, const ProtobufCFieldDescrip
 }
 
 /* The next field of the innermost message; a submessage becomes the innermost. */
-static enum guard_result check_field(struct walk *w) {
+static enum guard_result check_field(struct walk *w)
+{
 	struct level *level = &w->levels[w->depth - 1];
 	const ProtobufCFieldDescriptor *field;
 	uint64_t key;
@@ -242,7 +256,8 @@ static enum guard_result check_field(struct walk *w) {
 }
 
 enum guard_result guard_check(const ProtobufCMessageDescriptor *desc, const uint8_t *data,
-    size_t len, const struct guard_limits *limits, struct guard_cost *cost) {
+    size_t len, const struct guard_limits *limits, struct guard_cost *cost)
+{
 	static const uint8_t nothing; /* a place to be when ${data} is NULL */
 	/* Levels are set up as they are entered; clearing all of them each time
 	 * would cost more than most messages. */
@@ -267,7 +282,8 @@ enum guard_result guard_check(const ProtobufCMessageDescriptor *desc, const uint
 	return r;
 }
 
-const char *guard_text(enum guard_result result) {
+const char *guard_text(enum guard_result result)
+{
 	switch (result) {
 	case GUARD_OK:
 		return "message is sound";
@@ -289,7 +305,8 @@ const char *guard_text(enum guard_result result) {
 	return "message is unsound";
 }
 
-int guard_status(enum guard_result result) {
+int guard_status(enum guard_result result)
+{
 	switch (result) {
 	case GUARD_OK:
 		return 0;
@@ -304,7 +321,8 @@ int guard_status(enum guard_result result) {
 
 /* The length of the UTF-8 sequence at ${p}, 0 if there is none: no overlong forms, no
  * surrogates, nothing past U+10FFFF, and here no NUL either. */
-static size_t sequence_length(const uint8_t *p, size_t left) {
+static size_t sequence_length(const uint8_t *p, size_t left)
+{
 	uint8_t low = 0x80, high = 0xbf; /* bounds of the second byte */
 	size_t len;
 
@@ -331,7 +349,8 @@ static size_t sequence_length(const uint8_t *p, size_t left) {
 }
 
 /* How many bytes at ${p} are plain ASCII and no NUL, as most are: counted in eights. */
-static size_t ascii_run(const uint8_t *p, size_t left) {
+static size_t ascii_run(const uint8_t *p, size_t left)
+{
 	const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
 	size_t n = 0;
 	uint64_t eight;
@@ -344,7 +363,8 @@ static size_t ascii_run(const uint8_t *p, size_t left) {
 	return n;
 }
 
-bool guard_is_text(const char *text, size_t len) {
+bool guard_is_text(const char *text, size_t len)
+{
 	const uint8_t *p = (const uint8_t *)text;
 	size_t i = ascii_run(p, len), n;
 

@@ -34,13 +34,13 @@
 
 enum guard_result {
 	GUARD_OK,
-	GUARD_TOO_DEEP,	       /* more levels than allowed */
+	GUARD_TOO_DEEP,        /* more levels than allowed */
 	GUARD_TOO_LARGE,       /* more bytes, or more memory once unpacked, than allowed */
 	GUARD_TOO_MANY_FIELDS, /* more fields and list elements than allowed */
 	GUARD_MALFORMED,       /* not a message of this type */
-	GUARD_BAD_TEXT,	       /* a text that is not UTF-8 or has a NUL in it */
-	GUARD_REPEATED,	       /* a single submessage given more than once */
-	GUARD_NO_MEMORY	       /* this process has none left; never from guard_check() */
+	GUARD_BAD_TEXT,        /* a text that is not UTF-8 or has a NUL in it */
+	GUARD_REPEATED,        /* a single submessage given more than once */
+	GUARD_NO_MEMORY        /* this process has none left; never from guard_check() */
 };
 
 struct guard_limits {

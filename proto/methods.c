@@ -5,24 +5,29 @@
 
 #include "proto/tables.h"
 
-static int compare_path(const void *path, const void *method) {
+static int compare_path(const void *path, const void *method)
+{
 	return strcmp(path, ((const struct method_info *)method)->path);
 }
 
-const struct method_info *methods_find(const char *path) {
-	return bsearch(path, tables_methods, tables_method_count, sizeof(tables_methods[0]),
-	    compare_path);
+const struct method_info *methods_find(const char *path)
+{
+	return bsearch(
+	    path, tables_methods, tables_method_count, sizeof(tables_methods[0]), compare_path);
 }
 
-size_t methods_count(void) {
+size_t methods_count(void)
+{
 	return tables_method_count;
 }
 
-const struct method_info *methods_at(size_t index) {
+const struct method_info *methods_at(size_t index)
+{
 	return &tables_methods[index];
 }
 
-const char *methods_auth_name(enum methods_auth auth) {
+const char *methods_auth_name(enum methods_auth auth)
+{
 	switch (auth) {
 	case METHODS_AUTH_UNSTATED:
 		return "";

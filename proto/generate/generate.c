@@ -62,7 +62,8 @@ struct set {
 
 static const char *output; /* to be removed when it is not whole */
 
-static _Noreturn void die(const char *fmt, ...) {
+static _Noreturn void die(const char *fmt, ...)
+{
 	va_list args;
 
 	va_start(args, fmt);
@@ -76,7 +77,8 @@ static _Noreturn void die(const char *fmt, ...) {
 }
 
 /* Room for one more element behind ${count}, cleared. */
-static void *grow(void *array, size_t count, size_t size) {
+static void *grow(void *array, size_t count, size_t size)
+{
 	uint8_t *grown = realloc(array, (count + 1) * size);
 
 	if (grown == NULL)
@@ -85,7 +87,8 @@ static void *grow(void *array, size_t count, size_t size) {
 	return grown;
 }
 
-static char *format(const char *fmt, ...) {
+static char *format(const char *fmt, ...)
+{
 	char *text = NULL;
 	va_list args;
 	int n;
@@ -98,7 +101,8 @@ static char *format(const char *fmt, ...) {
 	return text;
 }
 
-static uint8_t *read_file(const char *name, size_t *len) {
+static uint8_t *read_file(const char *name, size_t *len)
+{
 	FILE *f = fopen(name, "rb");
 	uint8_t *data = NULL;
 	int byte;
@@ -119,7 +123,8 @@ static uint8_t *read_file(const char *name, size_t *len) {
 }
 
 /* Reads a varint and moves ${at} behind it. */
-static uint64_t varint(const uint8_t **at, const uint8_t *end) {
+static uint64_t varint(const uint8_t **at, const uint8_t *end)
+{
 	uint64_t value = 0;
 
 	for (unsigned shift = 0; *at < end && shift < 64; shift += 7) {
@@ -132,7 +137,8 @@ static uint64_t varint(const uint8_t **at, const uint8_t *end) {
 	die("the descriptor set is cut off");
 }
 
-static void add_symbol(struct set *s, enum kind kind, const char *scope, const char *name) {
+static void add_symbol(struct set *s, enum kind kind, const char *scope, const char *name)
+{
 	s->symbols = grow(s->symbols, s->symbol_count, sizeof(*s->symbols));
 	s->symbols[s->symbol_count++] = (struct symbol){
 		.kind = kind,
@@ -141,8 +147,9 @@ static void add_symbol(struct set *s, enum kind kind, const char *scope, const c
 	};
 }
 
-static void add_message(struct set *s, const char *scope,
-    const Google__Protobuf__DescriptorProto *m) {
+static void add_message(
+    struct set *s, const char *scope, const Google__Protobuf__DescriptorProto *m)
+{
 	char *inner = format("%s.%s", scope, m->name);
 
 	add_symbol(s, KIND_MESSAGE, scope, m->name);
@@ -156,7 +163,8 @@ static void add_message(struct set *s, const char *scope,
 /* protobuf-c takes an extension for an unknown field, which it keeps with the length
  * in front. */
 static const Openshell__Options__V1__AuthorizationRule *rule_of(
-    const Google__Protobuf__MethodOptions *options) {
+    const Google__Protobuf__MethodOptions *options)
+{
 	if (options == NULL)
 		return NULL;
 	for (size_t i = 0; i < options->base.n_unknown_fields; i++) {
@@ -168,7 +176,8 @@ static const Openshell__Options__V1__AuthorizationRule *rule_of(
 			continue;
 		if (varint(&at, end) != (uint64_t)(end - at))
 			die("an authorization option is malformed");
-		rule = openshell__options__v1__authorization_rule__unpack(NULL, (size_t)(end - at), at);
+		rule = openshell__options__v1__authorization_rule__unpack(
+		    NULL, (size_t)(end - at), at);
 		if (rule == NULL)
 			die("an authorization option is malformed");
 		return rule;
@@ -176,8 +185,9 @@ static const Openshell__Options__V1__AuthorizationRule *rule_of(
 	return NULL;
 }
 
-static void add_service(struct set *s, const char *scope,
-    const Google__Protobuf__ServiceDescriptorProto *service) {
+static void add_service(
+    struct set *s, const char *scope, const Google__Protobuf__ServiceDescriptorProto *service)
+{
 	char *name = format("%s.%s", scope, service->name);
 
 	add_symbol(s, KIND_SERVICE, scope, service->name);
@@ -195,8 +205,9 @@ static void add_service(struct set *s, const char *scope,
 	}
 }
 
-static void add_extension(struct set *s, const char *scope,
-    const Google__Protobuf__FieldDescriptorProto *x) {
+static void add_extension(
+    struct set *s, const char *scope, const Google__Protobuf__FieldDescriptorProto *x)
+{
 	add_symbol(s, KIND_EXTENSION, scope, x->name);
 	s->extensions = grow(s->extensions, s->extension_count, sizeof(*s->extensions));
 	s->extensions[s->extension_count++] = (struct extension){
@@ -206,7 +217,8 @@ static void add_extension(struct set *s, const char *scope,
 	};
 }
 
-static void add_file(struct set *s, const uint8_t *data, size_t len) {
+static void add_file(struct set *s, const uint8_t *data, size_t len)
+{
 	Google__Protobuf__FileDescriptorProto *f =
 	    google__protobuf__file_descriptor_proto__unpack(NULL, len, data);
 
@@ -226,7 +238,8 @@ static void add_file(struct set *s, const uint8_t *data, size_t len) {
 
 /* A FileDescriptorSet is field 1, a file, again and again. Files are taken as they lie
  * there, so that reflection hands out protoc's bytes and not our copy of them. */
-static void read_set(struct set *s, const uint8_t *data, size_t len) {
+static void read_set(struct set *s, const uint8_t *data, size_t len)
+{
 	const uint8_t *at = data, *end = data + len;
 
 	while (at < end) {
@@ -242,17 +255,20 @@ static void read_set(struct set *s, const uint8_t *data, size_t len) {
 	}
 }
 
-static int compare_symbols(const void *a, const void *b) {
+static int compare_symbols(const void *a, const void *b)
+{
 	return strcmp(((const struct symbol *)a)->name, ((const struct symbol *)b)->name);
 }
 
-static int compare_methods(const void *a, const void *b) {
+static int compare_methods(const void *a, const void *b)
+{
 	return strcmp(((const struct method *)a)->path, ((const struct method *)b)->path);
 }
 
 /* Writes the C name of a type's descriptor, by protoc-c's rules: openshell.v1.OpenShell
  * is openshell__v1__open_shell__descriptor. */
-static void write_descriptor_name(const char *name) {
+static void write_descriptor_name(const char *name)
+{
 	bool was_upper = true;
 
 	for (; *name != '\0'; name++) {
@@ -268,8 +284,9 @@ static void write_descriptor_name(const char *name) {
 	fputs("__descriptor", stdout);
 }
 
-static void write_descriptors(const struct set *s, enum kind kind, const char *type,
-    const char *table) {
+static void write_descriptors(
+    const struct set *s, enum kind kind, const char *type, const char *table)
+{
 	size_t count = 0;
 
 	printf("const %s *const %ss[] = {\n", type, table);
@@ -284,7 +301,8 @@ static void write_descriptors(const struct set *s, enum kind kind, const char *t
 	printf("};\nconst size_t %s_count = %zu;\n\n", table, count);
 }
 
-static void write_services(const struct set *s) {
+static void write_services(const struct set *s)
+{
 	size_t count = 0;
 
 	printf("const char *const tables_services[] = {\n");
@@ -297,14 +315,16 @@ static void write_services(const struct set *s) {
 	printf("};\nconst size_t tables_service_count = %zu;\n\n", count);
 }
 
-static void write_symbols(const struct set *s) {
+static void write_symbols(const struct set *s)
+{
 	printf("const struct tables_symbol tables_symbols[] = {\n");
 	for (size_t i = 0; i < s->symbol_count; i++)
 		printf("\t{ \"%s\", &file_%zu },\n", s->symbols[i].name, s->symbols[i].file);
 	printf("};\nconst size_t tables_symbol_count = %zu;\n\n", s->symbol_count);
 }
 
-static const char *auth_of(const struct method *m) {
+static const char *auth_of(const struct method *m)
+{
 	static const struct {
 		const char *name;
 		const char *constant;
@@ -326,7 +346,8 @@ static const char *auth_of(const struct method *m) {
 	die("%s: auth_mode \"%s\" is none that methods.h knows", m->path, m->rule->auth_mode);
 }
 
-static const char *role_of(const struct method *m) {
+static const char *role_of(const struct method *m)
+{
 	const char *role = m->rule != NULL ? m->rule->workspace_role : "";
 
 	if (strcmp(role, "") == 0)
@@ -338,7 +359,8 @@ static const char *role_of(const struct method *m) {
 	die("%s: workspace_role \"%s\" is none that methods.h knows", m->path, role);
 }
 
-static bool needs_platform_admin(const struct method *m) {
+static bool needs_platform_admin(const struct method *m)
+{
 	const char *role = m->rule != NULL ? m->rule->global_role : "";
 
 	if (strcmp(role, "") != 0 && strcmp(role, "platform_admin") != 0)
@@ -346,7 +368,8 @@ static bool needs_platform_admin(const struct method *m) {
 	return strcmp(role, "") != 0;
 }
 
-static void write_methods(const struct set *s) {
+static void write_methods(const struct set *s)
+{
 	printf("const struct method_info tables_methods[] = {\n");
 	for (size_t i = 0; i < s->method_count; i++) {
 		const struct method *m = &s->methods[i];
@@ -363,7 +386,8 @@ static void write_methods(const struct set *s) {
 	printf("};\nconst size_t tables_method_count = %zu;\n\n", s->method_count);
 }
 
-static size_t file_index(const struct set *s, const char *name) {
+static size_t file_index(const struct set *s, const char *name)
+{
 	for (size_t i = 0; i < s->file_count; i++) {
 		if (strcmp(s->files[i].proto->name, name) == 0)
 			return i;
@@ -372,7 +396,8 @@ static size_t file_index(const struct set *s, const char *name) {
 }
 
 /* protoc puts a file behind those it imports, so that each can point at those before. */
-static void write_file(const struct set *s, size_t index) {
+static void write_file(const struct set *s, size_t index)
+{
 	const struct file *f = &s->files[index];
 
 	printf("static const uint8_t data_%zu[] = {", index);
@@ -395,12 +420,14 @@ static void write_file(const struct set *s, size_t index) {
 
 static const struct set *sorting; /* qsort() has no cookie */
 
-static int compare_files(const void *a, const void *b) {
+static int compare_files(const void *a, const void *b)
+{
 	return strcmp(sorting->files[*(const size_t *)a].proto->name,
 	    sorting->files[*(const size_t *)b].proto->name);
 }
 
-static void write_files(const struct set *s) {
+static void write_files(const struct set *s)
+{
 	size_t *order = calloc(s->file_count, sizeof(*order));
 
 	if (order == NULL)
@@ -418,7 +445,8 @@ static void write_files(const struct set *s) {
 	free(order);
 }
 
-static void write_extensions(const struct set *s) {
+static void write_extensions(const struct set *s)
+{
 	printf("const struct tables_extension tables_extensions[] = {\n");
 	for (size_t i = 0; i < s->extension_count; i++) {
 		const struct extension *x = &s->extensions[i];
@@ -428,7 +456,8 @@ static void write_extensions(const struct set *s) {
 	printf("};\nconst size_t tables_extension_count = %zu;\n\n", s->extension_count);
 }
 
-static void write_tables(const struct set *s, char *const *headers) {
+static void write_tables(const struct set *s, char *const *headers)
+{
 	printf("/* Made from the .proto files by proto/generate/generate.c. */\n");
 	printf("#include \"proto/tables.h\"\n\n");
 	for (; *headers != NULL; headers++)
@@ -443,7 +472,8 @@ static void write_tables(const struct set *s, char *const *headers) {
 	write_methods(s);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
 	static struct set s; /* static, so that leak checkers see what it holds */
 	static uint8_t *data;
 	size_t len;

@@ -16,16 +16,19 @@ struct seen {
 	enum frame_kind last;
 };
 
-static void note_bytes(struct seen *s, const uint8_t *p, size_t n) {
+static void note_bytes(struct seen *s, const uint8_t *p, size_t n)
+{
 	for (size_t i = 0; i < n; i++)
 		s->digest = (s->digest ^ p[i]) * 0x100000001b3;
 }
 
-static void note_number(struct seen *s, uint64_t v) {
+static void note_number(struct seen *s, uint64_t v)
+{
 	note_bytes(s, (const uint8_t *)&v, sizeof(v));
 }
 
-static void note(struct seen *s, const struct frame_event *ev) {
+static void note(struct seen *s, const struct frame_event *ev)
+{
 	if (ev->kind == FRAME_NONE)
 		return;
 	if (ev->kind != FRAME_PAYLOAD || s->last != FRAME_PAYLOAD) {
@@ -41,7 +44,8 @@ static void note(struct seen *s, const struct frame_event *ev) {
 }
 
 /* Feeds a piece, in memory of its own; false at an error. */
-static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct seen *s) {
+static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct seen *s)
+{
 	struct frame_event ev;
 	uint8_t *piece = malloc(n > 0 ? n : 1);
 	size_t at = 0;
@@ -62,7 +66,8 @@ static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct see
 	return ev.kind != FRAME_ERROR;
 }
 
-static uint64_t decode(enum frame_shape shape, const uint8_t *data, size_t size, size_t piece) {
+static uint64_t decode(enum frame_shape shape, const uint8_t *data, size_t size, size_t piece)
+{
 	struct frame_decoder d;
 	struct seen s = { 0xcbf29ce484222325, FRAME_NONE };
 	bool going = true;
@@ -80,7 +85,8 @@ static uint64_t decode(enum frame_shape shape, const uint8_t *data, size_t size,
 	return s.digest;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
 	enum frame_shape shape;
 	size_t piece;
 	uint64_t whole;

@@ -27,7 +27,8 @@ struct meter {
 	size_t most;
 };
 
-static void *meter_alloc(void *cookie, size_t size) {
+static void *meter_alloc(void *cookie, size_t size)
+{
 	struct meter *m = cookie;
 	size_t *block = malloc(size + 16);
 
@@ -40,7 +41,8 @@ static void *meter_alloc(void *cookie, size_t size) {
 	return (uint8_t *)block + 16;
 }
 
-static void meter_free(void *cookie, void *data) {
+static void meter_free(void *cookie, void *data)
+{
 	struct meter *m = cookie;
 	size_t *block;
 
@@ -51,8 +53,9 @@ static void meter_free(void *cookie, void *data) {
 	free(block);
 }
 
-static void check_memory(const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len,
-    size_t promised) {
+static void check_memory(
+    const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len, size_t promised)
+{
 	struct meter meter = { 0, 0 };
 	ProtobufCAllocator allocator = { meter_alloc, meter_free, &meter };
 	ProtobufCMessage *message = protobuf_c_message_unpack(desc, &allocator, len, data);
@@ -64,7 +67,8 @@ static void check_memory(const ProtobufCMessageDescriptor *desc, const uint8_t *
 		abort();
 }
 
-static void check_round_trip(const ProtobufCMessageDescriptor *desc, const ProtobufCMessage *m) {
+static void check_round_trip(const ProtobufCMessageDescriptor *desc, const ProtobufCMessage *m)
+{
 	size_t len, again_len;
 	uint8_t *data = codec_pack_new(m, &len), *again;
 	ProtobufCMessage *back = codec_unpack(desc, data, len, NULL);
@@ -79,7 +83,8 @@ static void check_round_trip(const ProtobufCMessageDescriptor *desc, const Proto
 	free(again);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
 	const ProtobufCMessageDescriptor *desc;
 	struct guard_cost cost;
 	enum guard_result checked, why;
@@ -88,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	if (size < 2)
 		return 0;
 	desc = messages_at((data[0] | (size_t)data[1] << 8) % messages_count());
-	if (strcmp(descriptors_find_symbol(desc->name)->name, "google/protobuf/descriptor.proto") == 0)
+	if (strcmp(descriptors_find_symbol(desc->name)->name, "google/protobuf/descriptor.proto") ==
+	    0)
 		return 0; /* of the older syntax, and nobody sends it */
 	data += 2;
 	size -= 2;

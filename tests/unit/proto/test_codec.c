@@ -14,11 +14,13 @@
 #include "proto/descriptors.h"
 #include "proto/messages.h"
 
-static char *text(const char *s) {
+static char *text(const char *s)
+{
 	return (char *)(uintptr_t)s; /* generated structs have no const */
 }
 
-static void test_round_trip(void **state) {
+static void test_round_trip(void **state)
+{
 	Openshell__V1__TcpRelayTarget target = OPENSHELL__V1__TCP_RELAY_TARGET__INIT;
 	Openshell__V1__TcpForwardInit init = OPENSHELL__V1__TCP_FORWARD_INIT__INIT;
 	Openshell__V1__TcpForwardFrame frame = OPENSHELL__V1__TCP_FORWARD_FRAME__INIT;
@@ -50,7 +52,8 @@ static void test_round_trip(void **state) {
 }
 
 /* A field in a oneof of one is on the wire exactly when it was set, be it to zero. */
-static void test_presence(void **state) {
+static void test_presence(void **state)
+{
 	Openshell__V1__SandboxStatus status = OPENSHELL__V1__SANDBOX_STATUS__INIT;
 	Openshell__V1__SandboxStatus *back;
 	uint8_t *data;
@@ -65,14 +68,15 @@ static void test_presence(void **state) {
 	assert_memory_equal(data, "\x48\x00", 2); /* field 9 */
 	back = codec_unpack(&openshell__v1__sandbox_status__descriptor, data, len, NULL);
 	assert_non_null(back);
-	assert_int_equal(back->_exit_code_case,
-	    OPENSHELL__V1__SANDBOX_STATUS___EXIT_CODE_EXIT_CODE);
+	assert_int_equal(
+	    back->_exit_code_case, OPENSHELL__V1__SANDBOX_STATUS___EXIT_CODE_EXIT_CODE);
 	assert_int_equal(back->exit_code, 0);
 	codec_free(back);
 	free(data);
 }
 
-static void test_empty_message(void **state) {
+static void test_empty_message(void **state)
+{
 	Openshell__V1__HealthRequest request = OPENSHELL__V1__HEALTH_REQUEST__INIT;
 	void *back = codec_unpack(&openshell__v1__health_request__descriptor, NULL, 0, NULL);
 	uint8_t *data;
@@ -88,7 +92,8 @@ static void test_empty_message(void **state) {
 	codec_free(NULL);
 }
 
-static void test_refusals_leave_nothing(void **state) {
+static void test_refusals_leave_nothing(void **state)
+{
 	static const uint8_t cut_off[] = { 0x0a, 0x05, 'a' };
 	struct guard_limits small = guard_limits_default;
 	enum guard_result why = GUARD_OK;
@@ -98,13 +103,14 @@ static void test_refusals_leave_nothing(void **state) {
 	assert_null(codec_unpack(&openshell__v1__relay_init__descriptor, cut_off, 3, &why));
 	assert_int_equal(why, GUARD_MALFORMED);
 	assert_null(codec_unpack(&openshell__v1__relay_init__descriptor, cut_off, 3, NULL));
-	assert_null(codec_unpack_within(&openshell__v1__relay_init__descriptor, cut_off, 3, &small,
-	    &why));
+	assert_null(
+	    codec_unpack_within(&openshell__v1__relay_init__descriptor, cut_off, 3, &small, &why));
 	assert_int_equal(why, GUARD_TOO_LARGE);
 }
 
 /* xorshift; a test has to fail the same way twice. */
-static uint32_t next_random(uint32_t *seed) {
+static uint32_t next_random(uint32_t *seed)
+{
 	*seed ^= *seed << 13;
 	*seed ^= *seed >> 17;
 	*seed ^= *seed << 5;
@@ -113,14 +119,16 @@ static uint32_t next_random(uint32_t *seed) {
 
 /* descriptor.proto is of the older syntax, whose required fields the guard does not
  * know. Nobody sends its messages. */
-static bool is_proto2(const ProtobufCMessageDescriptor *desc) {
+static bool is_proto2(const ProtobufCMessageDescriptor *desc)
+{
 	const struct descriptors_file *f = descriptors_find_symbol(desc->name);
 
 	assert_non_null(f);
 	return strcmp(f->name, "google/protobuf/descriptor.proto") == 0;
 }
 
-static size_t put_varint(uint8_t *out, uint64_t v) {
+static size_t put_varint(uint8_t *out, uint64_t v)
+{
 	size_t n = 0;
 
 	for (; v >= 0x80; v >>= 7)
@@ -129,13 +137,14 @@ static size_t put_varint(uint8_t *out, uint64_t v) {
 	return n;
 }
 
-static size_t compose(const ProtobufCMessageDescriptor *desc, uint8_t *out, unsigned depth,
-    uint32_t *seed);
+static size_t compose(
+    const ProtobufCMessageDescriptor *desc, uint8_t *out, unsigned depth, uint32_t *seed);
 
 /* A value for a field, its key included. Three fields in each of four levels stay
  * below 2 KiB. */
-static size_t compose_field(const ProtobufCFieldDescriptor *f, uint8_t *out, unsigned depth,
-    uint32_t *seed) {
+static size_t compose_field(
+    const ProtobufCFieldDescriptor *f, uint8_t *out, unsigned depth, uint32_t *seed)
+{
 	uint8_t inner[2048];
 	size_t len = next_random(seed) % 8, n;
 
@@ -167,23 +176,26 @@ static size_t compose_field(const ProtobufCFieldDescriptor *f, uint8_t *out, uns
 
 /* Up to three fields of a type, with values of the right kind, some submessages in
  * submessages, and now and then a field it does not have. */
-static size_t compose(const ProtobufCMessageDescriptor *desc, uint8_t *out, unsigned depth,
-    uint32_t *seed) {
-	static const ProtobufCFieldDescriptor unknown = { .id = 4000, .type = PROTOBUF_C_TYPE_BYTES };
+static size_t compose(
+    const ProtobufCMessageDescriptor *desc, uint8_t *out, unsigned depth, uint32_t *seed)
+{
+	static const ProtobufCFieldDescriptor unknown = { .id = 4000,
+		.type = PROTOBUF_C_TYPE_BYTES };
 	size_t n = 0;
 
 	for (unsigned left = next_random(seed) % 4; left > 0; left--) {
 		if (desc->n_fields == 0 || next_random(seed) % 8 == 0)
 			n += compose_field(&unknown, out + n, 0, seed);
 		else
-			n += compose_field(&desc->fields[next_random(seed) % desc->n_fields], out + n,
-			    depth, seed);
+			n += compose_field(&desc->fields[next_random(seed) % desc->n_fields],
+			    out + n, depth, seed);
 	}
 	return n;
 }
 
 /* Packs a message and unpacks the result; it packs to the same again. */
-static void check_round_trip(const ProtobufCMessageDescriptor *desc, const ProtobufCMessage *m) {
+static void check_round_trip(const ProtobufCMessageDescriptor *desc, const ProtobufCMessage *m)
+{
 	size_t len, again_len;
 	uint8_t *data = codec_pack_new(m, &len), *again;
 	ProtobufCMessage *back;
@@ -201,7 +213,8 @@ static void check_round_trip(const ProtobufCMessageDescriptor *desc, const Proto
 }
 
 /* Whatever the guard lets through, protobuf-c unpacks. */
-static void test_guard_and_protobuf_c_agree(void **state) {
+static void test_guard_and_protobuf_c_agree(void **state)
+{
 	uint32_t seed = 20240229;
 	uint8_t data[2048];
 	size_t sound = 0, unsound = 0;
@@ -230,7 +243,8 @@ static void test_guard_and_protobuf_c_agree(void **state) {
 	assert_true(unsound > 5000);
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_presence),

@@ -9,7 +9,8 @@
 #include "proto/messages.h"
 #include "tsv.h"
 
-static Google__Protobuf__FileDescriptorProto *read_file(const struct descriptors_file *f) {
+static Google__Protobuf__FileDescriptorProto *read_file(const struct descriptors_file *f)
+{
 	static const struct guard_limits generous = {
 		.bytes = (size_t)16 << 20,
 		.memory = (size_t)64 << 20,
@@ -25,7 +26,8 @@ static Google__Protobuf__FileDescriptorProto *read_file(const struct descriptors
 	return proto;
 }
 
-static void check_file(const struct descriptors_file *f) {
+static void check_file(const struct descriptors_file *f)
+{
 	Google__Protobuf__FileDescriptorProto *proto = read_file(f);
 
 	assert_string_equal(proto->name, f->name);
@@ -38,7 +40,8 @@ static void check_file(const struct descriptors_file *f) {
 	codec_free(proto);
 }
 
-static void test_files_and_their_imports(void **state) {
+static void test_files_and_their_imports(void **state)
+{
 	static const char *const names[] = {
 		"openshell/v1/openshell.proto",
 		"openshell/options/v1/options.proto",
@@ -70,7 +73,8 @@ static void test_files_and_their_imports(void **state) {
 	assert_null(descriptors_find_file(""));
 }
 
-static void test_symbols(void **state) {
+static void test_symbols(void **state)
+{
 	static const struct {
 		const char *symbol;
 		const char *file;
@@ -82,7 +86,8 @@ static void test_symbols(void **state) {
 		{ "openshell.v1.SandboxPhase", "openshell/v1/openshell.proto" },
 		{ "openshell.options.v1.authorization", "openshell/options/v1/options.proto" },
 		{ "towline.v1.Files.QueryUpload", "towline/v1/files.proto" },
-		{ "grpc.health.v1.HealthCheckResponse.ServingStatus", "grpc/health/v1/health.proto" },
+		{ "grpc.health.v1.HealthCheckResponse.ServingStatus",
+		    "grpc/health/v1/health.proto" },
 		{ "google.protobuf.Struct", "google/protobuf/struct.proto" },
 	};
 
@@ -99,7 +104,8 @@ static void test_symbols(void **state) {
 	assert_null(descriptors_find_symbol(""));
 }
 
-static void test_every_message_is_a_symbol(void **state) {
+static void test_every_message_is_a_symbol(void **state)
+{
 	(void)state;
 	assert_true(messages_count() > 400);
 	for (size_t i = 0; i < messages_count(); i++) {
@@ -112,7 +118,8 @@ static void test_every_message_is_a_symbol(void **state) {
 	assert_null(messages_find_enum("openshell.v1.Sandbox"));
 }
 
-static void test_services(void **state) {
+static void test_services(void **state)
+{
 	size_t n = descriptors_service_count();
 	bool found = false;
 
@@ -121,12 +128,14 @@ static void test_services(void **state) {
 		found |= strcmp(descriptors_service_at(i), "openshell.v1.OpenShell") == 0;
 		assert_non_null(descriptors_find_symbol(descriptors_service_at(i)));
 		if (i > 0)
-			assert_true(strcmp(descriptors_service_at(i - 1), descriptors_service_at(i)) < 0);
+			assert_true(
+			    strcmp(descriptors_service_at(i - 1), descriptors_service_at(i)) < 0);
 	}
 	assert_true(found);
 }
 
-static void test_extensions(void **state) {
+static void test_extensions(void **state)
+{
 	const struct descriptors_file *f =
 	    descriptors_find_extension("google.protobuf.MethodOptions", 50000);
 	int32_t numbers[2] = { 0, 0 };
@@ -144,7 +153,8 @@ static void test_extensions(void **state) {
 
 /* The message ${name} in what file ${f} declares at its top level. */
 static const Google__Protobuf__DescriptorProto *find_message(
-    const Google__Protobuf__FileDescriptorProto *f, const char *name) {
+    const Google__Protobuf__FileDescriptorProto *f, const char *name)
+{
 	for (size_t i = 0; i < f->n_message_type; i++) {
 		if (strcmp(f->message_type[i]->name, name) == 0)
 			return f->message_type[i];
@@ -152,7 +162,8 @@ static const Google__Protobuf__DescriptorProto *find_message(
 	return NULL;
 }
 
-static const char *oneof_name(const Google__Protobuf__DescriptorProto *m, const char *field) {
+static const char *oneof_name(const Google__Protobuf__DescriptorProto *m, const char *field)
+{
 	for (size_t i = 0; i < m->n_field; i++) {
 		if (strcmp(m->field[i]->name, field) == 0 && m->field[i]->has_oneof_index)
 			return m->oneof_decl[m->field[i]->oneof_index]->name;
@@ -161,7 +172,8 @@ static const char *oneof_name(const Google__Protobuf__DescriptorProto *m, const 
 }
 
 /* protobuf-c's descriptors do not keep the names of oneofs; clients see them. */
-static void test_oneofs_have_the_names_of_the_table(void **state) {
+static void test_oneofs_have_the_names_of_the_table(void **state)
+{
 	enum { MESSAGE = 1, FIELD = 3, ONEOF = 6 };
 	struct tsv t;
 	size_t rows = 0;
@@ -188,7 +200,8 @@ static void test_oneofs_have_the_names_of_the_table(void **state) {
 	assert_true(rows > 50);
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files_and_their_imports),
 		cmocka_unit_test(test_symbols),

@@ -22,7 +22,7 @@
 #include "proto/codec.h"
 #include "proto/frame.h"
 
-#define LIMIT 4096
+#define LIMIT       4096
 #define OTHER_LIMIT 64
 
 struct transcript {
@@ -31,7 +31,8 @@ struct transcript {
 	bool in_payload; /* the next piece belongs to the one before */
 };
 
-__attribute__((format(printf, 2, 3))) static void say(struct transcript *t, const char *fmt, ...) {
+__attribute__((format(printf, 2, 3))) static void say(struct transcript *t, const char *fmt, ...)
+{
 	va_list args;
 	int n;
 
@@ -42,7 +43,8 @@ __attribute__((format(printf, 2, 3))) static void say(struct transcript *t, cons
 	t->len += (size_t)n;
 }
 
-static void say_end(struct transcript *t, const struct frame_event *ev) {
+static void say_end(struct transcript *t, const struct frame_event *ev)
+{
 	if (!ev->had_payload) {
 		say(t, "[");
 		for (size_t i = 0; i < ev->len; i++)
@@ -52,7 +54,8 @@ static void say_end(struct transcript *t, const struct frame_event *ev) {
 	say(t, ")");
 }
 
-static void say_event(struct transcript *t, const struct frame_event *ev) {
+static void say_event(struct transcript *t, const struct frame_event *ev)
+{
 	switch (ev->kind) {
 	case FRAME_NONE:
 		return; /* says nothing, and does not part payload from payload */
@@ -77,7 +80,8 @@ static void say_event(struct transcript *t, const struct frame_event *ev) {
 }
 
 /* Feeds one piece until nothing more comes of it; false at an error. */
-static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct transcript *t) {
+static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct transcript *t)
+{
 	struct frame_event ev;
 	/* A copy of its own, so that a sanitizer sees a read past the piece. */
 	uint8_t *piece = malloc(n > 0 ? n : 1), *at = piece;
@@ -101,7 +105,8 @@ static bool feed(struct frame_decoder *d, const uint8_t *p, size_t n, struct tra
 }
 
 /* xorshift; a test has to fail the same way twice. */
-static uint32_t next_random(uint32_t *seed) {
+static uint32_t next_random(uint32_t *seed)
+{
 	*seed ^= *seed << 13;
 	*seed ^= *seed >> 17;
 	*seed ^= *seed << 5;
@@ -111,7 +116,8 @@ static uint32_t next_random(uint32_t *seed) {
 /* Decodes ${stream} in pieces of at most ${most} bytes; 0 takes it whole. Says "..."
  * at the end if it ends within a message. */
 static void decode(enum frame_shape shape, const uint8_t *stream, size_t len, size_t most,
-    uint32_t *seed, struct transcript *t) {
+    uint32_t *seed, struct transcript *t)
+{
 	struct frame_decoder d;
 	bool going = true;
 
@@ -133,8 +139,9 @@ static void decode(enum frame_shape shape, const uint8_t *stream, size_t len, si
 	frame_decoder_free(&d);
 }
 
-static void check_splits(enum frame_shape shape, const uint8_t *stream, size_t len,
-    const char *expected) {
+static void check_splits(
+    enum frame_shape shape, const uint8_t *stream, size_t len, const char *expected)
+{
 	struct transcript t;
 	uint32_t seed = 7;
 
@@ -151,7 +158,8 @@ static void check_splits(enum frame_shape shape, const uint8_t *stream, size_t l
 #define CHECK_BYTES(stream, expected) CHECK(FRAME_SHAPE_BYTES, stream, expected)
 #define CHECK_EVENT(stream, expected) CHECK(FRAME_SHAPE_EVENT, stream, expected)
 
-static void test_payload(void **state) {
+static void test_payload(void **state)
+{
 	(void)state;
 	CHECK_BYTES("", "");
 	CHECK_BYTES("\0\0\0\0\5\x12\3abc", "5(2:abc)");
@@ -161,14 +169,16 @@ static void test_payload(void **state) {
 	CHECK_BYTES("\0\0\0\0\6\x12\x82\x80\0ab", "6(2:ab)");
 }
 
-static void test_no_bytes(void **state) {
+static void test_no_bytes(void **state)
+{
 	(void)state;
 	CHECK_BYTES("\0\0\0\0\2\x12\0", "2()");
 	CHECK_BYTES("\0\0\0\0\0", "0([])");
 	CHECK_BYTES("\0\0\0\0\0\0\0\0\0\2\x12\0\0\0\0\0\0", "0([])2()0([])");
 }
 
-static void test_others_come_whole(void **state) {
+static void test_others_come_whole(void **state)
+{
 	(void)state;
 	CHECK_BYTES("\0\0\0\0\4\x0a\2hi", "4([0a026869])");
 	CHECK_BYTES("\0\0\0\0\0\0\0\0\0\5\x12\3abc\0\0\0\0\2\x0a\0", "0([])5(2:abc)2([0a00])");
@@ -179,7 +189,8 @@ static void test_others_come_whole(void **state) {
 	CHECK(FRAME_SHAPE_WHOLE, "\0\0\0\0\5\x12\3abc", "5([1203616263])");
 }
 
-static void test_unknown_fields_are_no_obstacle(void **state) {
+static void test_unknown_fields_are_no_obstacle(void **state)
+{
 	(void)state;
 	/* Field 7, before and after. */
 	CHECK_BYTES("\0\0\0\0\7\x38\5\x12\3abc", "7(2:abc)");
@@ -190,35 +201,38 @@ static void test_unknown_fields_are_no_obstacle(void **state) {
 	CHECK_BYTES("\0\0\0\0\2\x38\5", "2([3805])");
 }
 
-static void test_two_members_of_a_oneof(void **state) {
+static void test_two_members_of_a_oneof(void **state)
+{
 	(void)state;
-	CHECK_BYTES("\0\0\0\0\7\x0a\0\x12\3abc", "7(!3");	/* init, data */
-	CHECK_BYTES("\0\0\0\0\7\x12\3abc\x0a\0", "7(2:abc!3");	/* data, init */
-	CHECK_BYTES("\0\0\0\0\7\x12\3abc\x1a\0", "7(2:abc!3");	/* stdin, resize */
+	CHECK_BYTES("\0\0\0\0\7\x0a\0\x12\3abc", "7(!3");         /* init, data */
+	CHECK_BYTES("\0\0\0\0\7\x12\3abc\x0a\0", "7(2:abc!3");    /* data, init */
+	CHECK_BYTES("\0\0\0\0\7\x12\3abc\x1a\0", "7(2:abc!3");    /* stdin, resize */
 	CHECK_BYTES("\0\0\0\0\x8\x12\3abc\x82\1\0", "8(2:abc!3"); /* chunk, trailer */
-	CHECK_BYTES("\0\0\0\0\x8\x12\3abc\x12\1x", "8(2:abc!3"); /* data, data */
+	CHECK_BYTES("\0\0\0\0\x8\x12\3abc\x12\1x", "8(2:abc!3");  /* data, data */
 }
 
-static void test_malformed(void **state) {
+static void test_malformed(void **state)
+{
 	(void)state;
-	CHECK_BYTES("\0\0\0\0\1\x12", "1(!3");		/* no length */
-	CHECK_BYTES("\0\0\0\0\2\x12\1", "2(!3");	/* longer than the message */
+	CHECK_BYTES("\0\0\0\0\1\x12", "1(!3");   /* no length */
+	CHECK_BYTES("\0\0\0\0\2\x12\1", "2(!3"); /* longer than the message */
 	CHECK_BYTES("\0\0\0\0\4\x12\xff\xff\7", "4(!3");
 	CHECK_BYTES("\0\0\0\0\6\x12\xff\xff\xff\xff\x0f", "6(!3");
 	CHECK_BYTES("\0\0\0\0\x8\x12\x80\x80\x80\x80\x80\1x", "8(!3");
-	CHECK_BYTES("\0\0\0\0\2\x10\1", "2(!3");	/* data as a number */
-	CHECK_BYTES("\0\0\0\0\1\x80", "1(!3");		/* half a key */
-	CHECK_BYTES("\0\0\0\0\2\0\0", "2(!3");		/* field 0 */
+	CHECK_BYTES("\0\0\0\0\2\x10\1", "2(!3"); /* data as a number */
+	CHECK_BYTES("\0\0\0\0\1\x80", "1(!3");   /* half a key */
+	CHECK_BYTES("\0\0\0\0\2\0\0", "2(!3");   /* field 0 */
 	CHECK_BYTES("\0\0\0\0\7\x80\x80\x80\x80\x80\x80\0", "7(!3");
 	CHECK_BYTES("\0\0\0\0\6\xfa\xff\xff\xff\x7f\0", "6(!3");
-	CHECK_BYTES("\0\0\0\0\2\x0b\x0c", "2(!3");	/* a group */
-	CHECK_BYTES("\0\0\0\0\4\x0d\1\2\3", "4(!3");	/* fixed32 cut off */
-	CHECK_BYTES("\0\0\0\0\3\x0a\2x", "3(!3");	/* init cut off */
+	CHECK_BYTES("\0\0\0\0\2\x0b\x0c", "2(!3");   /* a group */
+	CHECK_BYTES("\0\0\0\0\4\x0d\1\2\3", "4(!3"); /* fixed32 cut off */
+	CHECK_BYTES("\0\0\0\0\3\x0a\2x", "3(!3");    /* init cut off */
 	CHECK_BYTES("\0\0\0\0\2\x08\x80", "2(!3");
 	CHECK_BYTES("\0\0\0\0\x0c\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\1", "12(!3");
 }
 
-static void test_prefix(void **state) {
+static void test_prefix(void **state)
+{
 	(void)state;
 	CHECK_BYTES("\1\0\0\0\5\x12\3abc", "!12"); /* compressed */
 	CHECK_BYTES("\2\0\0\0\5\x12\3abc", "!13");
@@ -228,7 +242,8 @@ static void test_prefix(void **state) {
 	CHECK_BYTES("\0\0\0\x10\0\x12", "4096(...");
 }
 
-static void test_limit_of_others(void **state) {
+static void test_limit_of_others(void **state)
+{
 	uint8_t stream[5 + OTHER_LIMIT + 1] = { 0, 0, 0, 0, OTHER_LIMIT, 0x0a, OTHER_LIMIT - 2 };
 	struct frame_decoder d;
 	struct frame_event ev;
@@ -250,7 +265,8 @@ static void test_limit_of_others(void **state) {
 	check_splits(FRAME_SHAPE_BYTES, stream, sizeof(stream), "65(!8");
 }
 
-static void test_an_error_stays(void **state) {
+static void test_an_error_stays(void **state)
+{
 	struct frame_decoder d;
 	struct frame_event ev;
 
@@ -265,7 +281,8 @@ static void test_an_error_stays(void **state) {
 	frame_decoder_free(&d);
 }
 
-static void test_ends_within_a_message(void **state) {
+static void test_ends_within_a_message(void **state)
+{
 	(void)state;
 	CHECK_BYTES("\0", "...");
 	CHECK_BYTES("\0\0\0\0", "...");
@@ -275,7 +292,8 @@ static void test_ends_within_a_message(void **state) {
 	CHECK_BYTES("\0\0\0\0\4\x0a\2h", "4(...");
 }
 
-static void test_exec_events(void **state) {
+static void test_exec_events(void **state)
+{
 	(void)state;
 	CHECK_EVENT("\0\0\0\0\7\x0a\5\x0a\3out", "7(1:out)");
 	CHECK_EVENT("\0\0\0\0\7\x12\5\x0a\3err", "7(2:err)");
@@ -292,22 +310,24 @@ static void test_exec_events(void **state) {
 	CHECK_EVENT("\0\0\0\0\7\x0a\5\x1a\0\x0a\1x", "7(1:x)");
 }
 
-static void test_bad_exec_events(void **state) {
+static void test_bad_exec_events(void **state)
+{
 	(void)state;
 	CHECK_EVENT("\0\0\0\0\x8\x0a\6\x0a\1x\x0a\1y", "8(1:x!3");
 	CHECK_EVENT("\0\0\0\0\x0a\x0a\3\x0a\1x\x12\3\x0a\1y", "10(1:x!3");
 	CHECK_EVENT("\0\0\0\0\7\x0a\3\x0a\1x\x1a\0", "7(1:x!3");
 	CHECK_EVENT("\0\0\0\0\7\x1a\0\x0a\3\x0a\1x", "7(!3");
-	CHECK_EVENT("\0\0\0\0\5\x0a\5\x0a\1x", "5(!3");	 /* the wrapper is too long */
-	CHECK_EVENT("\0\0\0\0\5\x0a\2\x0a\1x", "5(!3");	 /* its bytes are */
-	CHECK_EVENT("\0\0\0\0\4\x0a\1\x0a\0", "4(!3");	 /* it ends within a key and length */
+	CHECK_EVENT("\0\0\0\0\5\x0a\5\x0a\1x", "5(!3"); /* the wrapper is too long */
+	CHECK_EVENT("\0\0\0\0\5\x0a\2\x0a\1x", "5(!3"); /* its bytes are */
+	CHECK_EVENT("\0\0\0\0\4\x0a\1\x0a\0", "4(!3");  /* it ends within a key and length */
 	CHECK_EVENT("\0\0\0\0\4\x0a\1\x8a\0", "4(!3");
-	CHECK_EVENT("\0\0\0\0\4\x0a\2\x08\1", "4(!3");	 /* its bytes are a number */
+	CHECK_EVENT("\0\0\0\0\4\x0a\2\x08\1", "4(!3"); /* its bytes are a number */
 	CHECK_EVENT("\0\0\0\0\2\x08\1", "2(!3");
 }
 
 /* What goes before a payload is what protobuf-c would have written. */
-static void test_header(void **state) {
+static void test_header(void **state)
+{
 	static const uint32_t lens[] = { 0, 1, 127, 128, 16383, 16384, 65536, 1 << 20, 3 << 20 };
 	uint8_t *data = calloc(1, 3 << 20), head[FRAME_HEADER_MAX];
 
@@ -325,14 +345,16 @@ static void test_header(void **state) {
 		assert_int_equal(n - 5 + lens[i], len);
 		assert_memory_equal(head + 5, packed, n - 5);
 		assert_memory_equal(head,
-		    ((uint8_t[]){ 0, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-		        (uint8_t)len }), 5);
+		    ((uint8_t[]){ 0, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+			(uint8_t)(len >> 8), (uint8_t)len }),
+		    5);
 		free(packed);
 	}
 	free(data);
 }
 
-static void test_nested_header(void **state) {
+static void test_nested_header(void **state)
+{
 	static const uint32_t lens[] = { 0, 1, 125, 126, 127, 128, 16381, 16384, 1 << 20 };
 	uint8_t *data = calloc(1, 1 << 20), head[FRAME_HEADER_MAX];
 
@@ -358,17 +380,20 @@ static void test_nested_header(void **state) {
 	free(data);
 }
 
-static void test_longest_header_fits(void **state) {
+static void test_longest_header_fits(void **state)
+{
 	uint8_t head[FRAME_HEADER_MAX];
 
 	(void)state;
 	assert_int_equal(frame_header(head, 2, FRAME_PAYLOAD_MAX), 5 + 1 + 5);
-	assert_int_equal(frame_header_nested(head, (1u << 29) - 1, (1u << 29) - 1, FRAME_PAYLOAD_MAX),
+	assert_int_equal(
+	    frame_header_nested(head, (1u << 29) - 1, (1u << 29) - 1, FRAME_PAYLOAD_MAX),
 	    FRAME_HEADER_MAX);
 }
 
 /* Whatever the bytes, whole and in pieces come to the same. */
-static void test_random_bytes_in_random_pieces(void **state) {
+static void test_random_bytes_in_random_pieces(void **state)
+{
 	static struct transcript whole, pieces;
 	uint32_t seed = 99;
 	uint8_t stream[96];
@@ -394,7 +419,8 @@ static void test_random_bytes_in_random_pieces(void **state) {
 	}
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_payload),
 		cmocka_unit_test(test_no_bytes),

@@ -17,18 +17,19 @@
 #include "proto/guard.h"
 #include "proto/messages.h"
 
-#define STRUCT (&google__protobuf__struct__descriptor)
-#define SANDBOX (&openshell__v1__sandbox__descriptor)
-#define STATUS (&openshell__v1__sandbox_status__descriptor)
+#define STRUCT     (&google__protobuf__struct__descriptor)
+#define SANDBOX    (&openshell__v1__sandbox__descriptor)
+#define STATUS     (&openshell__v1__sandbox_status__descriptor)
 #define TCP_TARGET (&openshell__v1__tcp_relay_target__descriptor)
-#define ENDPOINT (&openshell__v1__endpoint_status__descriptor)
+#define ENDPOINT   (&openshell__v1__endpoint_status__descriptor)
 
 struct bytes {
 	uint8_t *data;
 	size_t len;
 };
 
-static size_t put_varint(uint8_t *out, uint64_t v) {
+static size_t put_varint(uint8_t *out, uint64_t v)
+{
 	size_t n = 0;
 
 	for (; v >= 0x80; v >>= 7)
@@ -38,7 +39,8 @@ static size_t put_varint(uint8_t *out, uint64_t v) {
 }
 
 /* Wraps what is in ${b} into field ${field} of another message. */
-static void wrap(struct bytes *b, uint32_t field) {
+static void wrap(struct bytes *b, uint32_t field)
+{
 	uint8_t head[16];
 	size_t n = put_varint(head, field << 3 | 2);
 
@@ -52,7 +54,8 @@ static void wrap(struct bytes *b, uint32_t field) {
 
 /* A google.protobuf.Struct so many levels deep: Struct.fields, FieldsEntry.value and
  * Value.struct_value are three levels of messages for each. */
-static struct bytes nested_struct(size_t levels) {
+static struct bytes nested_struct(size_t levels)
+{
 	struct bytes b = { calloc(1, 1), 0 };
 
 	for (size_t i = 0; i < levels; i++) {
@@ -63,14 +66,15 @@ static struct bytes nested_struct(size_t levels) {
 	return b;
 }
 
-static enum guard_result check(const ProtobufCMessageDescriptor *desc, const void *data,
-    size_t len) {
+static enum guard_result check(const ProtobufCMessageDescriptor *desc, const void *data, size_t len)
+{
 	return guard_check(desc, data, len, NULL, NULL);
 }
 
 #define CHECK(desc, literal) check(desc, literal, sizeof(literal) - 1)
 
-static void test_nesting(void **state) {
+static void test_nesting(void **state)
+{
 	struct guard_cost cost;
 	struct bytes b = nested_struct(33); /* 1 + 33 * 3 levels */
 
@@ -83,7 +87,8 @@ static void test_nesting(void **state) {
 	free(b.data);
 }
 
-static void test_nine_thousand_levels(void **state) {
+static void test_nine_thousand_levels(void **state)
+{
 	struct bytes b = nested_struct(3000);
 	enum guard_result why;
 
@@ -100,7 +105,8 @@ static void test_nine_thousand_levels(void **state) {
 	free(b.data);
 }
 
-static void test_depth_limit_of_the_caller(void **state) {
+static void test_depth_limit_of_the_caller(void **state)
+{
 	struct guard_limits limits = guard_limits_default;
 	struct bytes b = { calloc(1, 1), 0 };
 
@@ -114,7 +120,8 @@ static void test_depth_limit_of_the_caller(void **state) {
 }
 
 /* ${len} bytes of empty conditions, two bytes each. */
-static struct bytes empty_conditions(size_t len) {
+static struct bytes empty_conditions(size_t len)
+{
 	struct bytes b = { malloc(len), len };
 
 	assert_non_null(b.data);
@@ -123,7 +130,8 @@ static struct bytes empty_conditions(size_t len) {
 	return b;
 }
 
-static void test_eight_megabytes_of_nothing(void **state) {
+static void test_eight_megabytes_of_nothing(void **state)
+{
 	struct guard_limits limits = guard_limits_default;
 	struct bytes b = empty_conditions((size_t)8 << 20);
 
@@ -137,7 +145,8 @@ static void test_eight_megabytes_of_nothing(void **state) {
 	free(b.data);
 }
 
-static void test_limits_are_met_exactly(void **state) {
+static void test_limits_are_met_exactly(void **state)
+{
 	struct bytes b = empty_conditions(2000);
 	struct guard_limits limits = guard_limits_default;
 	struct guard_cost cost;
@@ -159,7 +168,8 @@ static void test_limits_are_met_exactly(void **state) {
 }
 
 /* Fields nobody knows are kept by protobuf-c, and packed lists grow eightfold. */
-static void test_other_ways_to_ask_for_memory(void **state) {
+static void test_other_ways_to_ask_for_memory(void **state)
+{
 	size_t len = (size_t)1 << 20;
 	uint8_t *data = malloc(len + 16);
 	struct guard_limits limits = guard_limits_default;
@@ -181,32 +191,35 @@ static void test_other_ways_to_ask_for_memory(void **state) {
 	free(data);
 }
 
-static void test_malformed(void **state) {
+static void test_malformed(void **state)
+{
 	(void)state;
 	assert_int_equal(CHECK(TCP_TARGET, ""), GUARD_OK);
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x01h\x10\x16"), GUARD_OK);
-	assert_int_equal(CHECK(TCP_TARGET, "\x0a"), GUARD_MALFORMED);	  /* no length */
+	assert_int_equal(CHECK(TCP_TARGET, "\x0a"), GUARD_MALFORMED);      /* no length */
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x02h"), GUARD_MALFORMED); /* past the end */
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\xff\xff\xff\xff\x0f"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x80\x80\x80\x80\x80\x01"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x10"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x10\x80"), GUARD_MALFORMED);
-	assert_int_equal(CHECK(TCP_TARGET, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), GUARD_OK);
-	assert_int_equal(CHECK(TCP_TARGET, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
-	    GUARD_MALFORMED);
+	assert_int_equal(
+	    CHECK(TCP_TARGET, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), GUARD_OK);
+	assert_int_equal(
+	    CHECK(TCP_TARGET, "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x00\x00"), GUARD_MALFORMED); /* field 0 */
 	assert_int_equal(CHECK(TCP_TARGET, "\x80\x00\x00"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\xff\xff\xff\xff\x7f\x00"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x0b\x0c"), GUARD_MALFORMED); /* a group */
 	assert_int_equal(CHECK(TCP_TARGET, "\x73\x74"), GUARD_MALFORMED); /* an unknown one */
-	assert_int_equal(CHECK(TCP_TARGET, "\x0e"), GUARD_MALFORMED);	  /* wire type 6 */
+	assert_int_equal(CHECK(TCP_TARGET, "\x0e"), GUARD_MALFORMED);     /* wire type 6 */
 	assert_int_equal(CHECK(TCP_TARGET, "\x08\x01"), GUARD_MALFORMED); /* text as a number */
 	assert_int_equal(CHECK(TCP_TARGET, "\x15\x01\x00\x00\x00"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x12\x01\x01"), GUARD_MALFORMED); /* no list */
 	assert_int_equal(CHECK(TCP_TARGET, "\x75\x01\x00\x00"), GUARD_MALFORMED);
 	assert_int_equal(CHECK(TCP_TARGET, "\x75\x01\x00\x00\x00"), GUARD_OK); /* unknown fixed32 */
 	assert_int_equal(CHECK(TCP_TARGET, "\x71\x01\x00\x00\x00"), GUARD_MALFORMED);
-	assert_int_equal(CHECK(ENDPOINT, "\x1a\x02\x01\x80"), GUARD_MALFORMED); /* packed, cut off */
+	assert_int_equal(
+	    CHECK(ENDPOINT, "\x1a\x02\x01\x80"), GUARD_MALFORMED); /* packed, cut off */
 	assert_int_equal(CHECK(ENDPOINT, "\x1a\x02\x01\x7f"), GUARD_OK);
 	assert_int_equal(CHECK(ENDPOINT, "\x18\x01\x18\x02"), GUARD_OK); /* not packed */
 	/* A submessage ends within what holds it. */
@@ -214,15 +227,20 @@ static void test_malformed(void **state) {
 }
 
 /* protobuf-c would hand "etc" to whoever asks for the path "etc\0/../x". */
-static void test_text(void **state) {
+static void test_text(void **state)
+{
 	(void)state;
-	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x03" "a\0b"), GUARD_BAD_TEXT);
+	assert_int_equal(CHECK(TCP_TARGET,
+			     "\x0a\x03"
+			     "a\0b"),
+	    GUARD_BAD_TEXT);
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x02\xc3\xa9"), GUARD_OK);
 	assert_int_equal(CHECK(TCP_TARGET, "\x0a\x01\xc3"), GUARD_BAD_TEXT);
 	assert_int_equal(guard_status(GUARD_BAD_TEXT), 3);
 
 	assert_true(guard_is_text("", 0));
-	assert_true(guard_is_text("\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", 17));
+	assert_true(guard_is_text(
+	    "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", 17));
 	assert_true(guard_is_text("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 8));
 	assert_false(guard_is_text("\x80", 1));
 	assert_false(guard_is_text("\xc0\x80", 2));
@@ -237,7 +255,8 @@ static void test_text(void **state) {
 }
 
 /* Wherever it stands in a text, a byte that does not belong there is found. */
-static void test_long_texts(void **state) {
+static void test_long_texts(void **state)
+{
 	char text[64];
 
 	(void)state;
@@ -259,24 +278,28 @@ static void test_long_texts(void **state) {
 	}
 }
 
-static void test_bytes_need_not_be_text(void **state) {
+static void test_bytes_need_not_be_text(void **state)
+{
 	(void)state;
-	assert_int_equal(CHECK(&openshell__v1__relay_frame__descriptor, "\x12\x03\x00\xff\x80"),
-	    GUARD_OK);
+	assert_int_equal(
+	    CHECK(&openshell__v1__relay_frame__descriptor, "\x12\x03\x00\xff\x80"), GUARD_OK);
 }
 
-static void test_single_submessages_come_once(void **state) {
+static void test_single_submessages_come_once(void **state)
+{
 	(void)state;
 	assert_int_equal(CHECK(SANDBOX, "\x12\x00\x1a\x00"), GUARD_OK);
 	assert_int_equal(CHECK(SANDBOX, "\x12\x00\x12\x00"), GUARD_REPEATED);
 	/* Another level begins anew. */
 	assert_int_equal(CHECK(&openshell__v1__list_sandboxes_response__descriptor,
-	    "\x0a\x02\x12\x00\x0a\x02\x12\x00"), GUARD_OK);
+			     "\x0a\x02\x12\x00\x0a\x02\x12\x00"),
+	    GUARD_OK);
 	/* Single scalars may: the last one counts, and nothing is copied twice. */
 	assert_int_equal(CHECK(TCP_TARGET, "\x10\x01\x10\x02"), GUARD_OK);
 }
 
-static void test_every_type_can_be_guarded(void **state) {
+static void test_every_type_can_be_guarded(void **state)
+{
 	(void)state;
 	for (size_t i = 0; i < messages_count(); i++) {
 		assert_true(messages_at(i)->n_fields <= GUARD_DECLARED_MAX);
@@ -290,7 +313,8 @@ struct meter {
 	size_t most;
 };
 
-static void *meter_alloc(void *cookie, size_t size) {
+static void *meter_alloc(void *cookie, size_t size)
+{
 	struct meter *m = cookie;
 	size_t *block = malloc(size + 16);
 
@@ -303,7 +327,8 @@ static void *meter_alloc(void *cookie, size_t size) {
 	return (uint8_t *)block + 16;
 }
 
-static void meter_free(void *cookie, void *data) {
+static void meter_free(void *cookie, void *data)
+{
 	struct meter *m = cookie;
 	size_t *block;
 
@@ -314,7 +339,8 @@ static void meter_free(void *cookie, void *data) {
 	free(block);
 }
 
-static void check_cost(const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len) {
+static void check_cost(const ProtobufCMessageDescriptor *desc, const uint8_t *data, size_t len)
+{
 	struct meter meter = { 0, 0 };
 	ProtobufCAllocator allocator = { meter_alloc, meter_free, &meter };
 	struct guard_cost cost;
@@ -328,7 +354,8 @@ static void check_cost(const ProtobufCMessageDescriptor *desc, const uint8_t *da
 	assert_int_equal(meter.now, 0);
 }
 
-static void test_cost_is_never_less_than_what_is_allocated(void **state) {
+static void test_cost_is_never_less_than_what_is_allocated(void **state)
+{
 	struct bytes b;
 
 	(void)state;
@@ -338,7 +365,7 @@ static void test_cost_is_never_less_than_what_is_allocated(void **state) {
 		free(b.data);
 		b = (struct bytes){ calloc(1, len + 1), len };
 		wrap(&b, 3);
-		check_cost(ENDPOINT, b.data, b.len); /* packed */
+		check_cost(ENDPOINT, b.data, b.len);                               /* packed */
 		check_cost(&openshell__v1__relay_init__descriptor, b.data, b.len); /* unknown */
 		free(b.data);
 	}
@@ -349,7 +376,8 @@ static void test_cost_is_never_less_than_what_is_allocated(void **state) {
 	}
 }
 
-static void test_every_result_has_a_text(void **state) {
+static void test_every_result_has_a_text(void **state)
+{
 	(void)state;
 	for (int r = GUARD_OK; r <= GUARD_NO_MEMORY; r++) {
 		assert_true(strlen(guard_text((enum guard_result)r)) > 0);
@@ -357,7 +385,8 @@ static void test_every_result_has_a_text(void **state) {
 	}
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nesting),
 		cmocka_unit_test(test_nine_thousand_levels),

@@ -16,7 +16,8 @@ enum {
 	METHOD_GLOBAL_ROLE
 };
 
-static const char *role_name(enum methods_role role) {
+static const char *role_name(enum methods_role role)
+{
 	switch (role) {
 	case METHODS_ROLE_NONE:
 		return "";
@@ -28,7 +29,8 @@ static const char *role_name(enum methods_role role) {
 	return "?";
 }
 
-static void check_method(const struct tsv *t) {
+static void check_method(const struct tsv *t)
+{
 	const struct method_info *m;
 	char path[256];
 
@@ -46,11 +48,12 @@ static void check_method(const struct tsv *t) {
 	assert_string_equal(methods_auth_name(m->auth), tsv_column(t, METHOD_AUTH));
 	assert_string_equal(m->scope, tsv_column(t, METHOD_SCOPE));
 	assert_string_equal(role_name(m->workspace_role), tsv_column(t, METHOD_WORKSPACE_ROLE));
-	assert_string_equal(m->platform_admin ? "platform_admin" : "",
-	    tsv_column(t, METHOD_GLOBAL_ROLE));
+	assert_string_equal(
+	    m->platform_admin ? "platform_admin" : "", tsv_column(t, METHOD_GLOBAL_ROLE));
 }
 
-static void test_methods_are_those_of_the_table(void **state) {
+static void test_methods_are_those_of_the_table(void **state)
+{
 	struct tsv t;
 	size_t rows = 0;
 
@@ -64,7 +67,8 @@ static void test_methods_are_those_of_the_table(void **state) {
 	assert_true(rows > 100);
 }
 
-static bool table_has(const struct method_info *m) {
+static bool table_has(const struct method_info *m)
+{
 	struct tsv t;
 	bool found = false;
 
@@ -76,7 +80,8 @@ static bool table_has(const struct method_info *m) {
 	return found;
 }
 
-static void test_ours_are_the_only_others(void **state) {
+static void test_ours_are_the_only_others(void **state)
+{
 	(void)state;
 	for (size_t i = 0; i < methods_count(); i++) {
 		const struct method_info *m = methods_at(i);
@@ -87,7 +92,8 @@ static void test_ours_are_the_only_others(void **state) {
 	}
 }
 
-static void test_file_calls(void **state) {
+static void test_file_calls(void **state)
+{
 	const struct method_info *up = methods_find("/openshell.v1.OpenShell/UploadFile");
 	const struct method_info *down = methods_find("/openshell.v1.OpenShell/DownloadFile");
 
@@ -105,7 +111,8 @@ static void test_file_calls(void **state) {
 }
 
 /* A method that changes or reads a sandbox's files must never be open to anybody. */
-static void test_every_call_on_the_gateway_states_its_rule(void **state) {
+static void test_every_call_on_the_gateway_states_its_rule(void **state)
+{
 	(void)state;
 	for (size_t i = 0; i < methods_count(); i++) {
 		const struct method_info *m = methods_at(i);
@@ -121,7 +128,8 @@ static void test_every_call_on_the_gateway_states_its_rule(void **state) {
 	}
 }
 
-static void test_table_is_sorted_and_found(void **state) {
+static void test_table_is_sorted_and_found(void **state)
+{
 	(void)state;
 	assert_true(methods_count() > 100);
 	for (size_t i = 0; i < methods_count(); i++) {
@@ -135,7 +143,8 @@ static void test_table_is_sorted_and_found(void **state) {
 	assert_null(methods_find("openshell.v1.OpenShell/GetSandbox"));
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_methods_are_those_of_the_table),
 		cmocka_unit_test(test_ours_are_the_only_others),

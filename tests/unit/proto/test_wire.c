@@ -14,7 +14,8 @@ enum { ENUM_API, ENUM_NAME, ENUM_NUMBER, ENUM_VALUE };
 /* Numbers from here on in openshell.v1 are ours. */
 #define OURS_FROM 1000
 
-static const ProtobufCMessageDescriptor *need_message(const struct tsv *t, const char *name) {
+static const ProtobufCMessageDescriptor *need_message(const struct tsv *t, const char *name)
+{
 	const ProtobufCMessageDescriptor *m = messages_find(name);
 
 	if (m == NULL)
@@ -22,13 +23,15 @@ static const ProtobufCMessageDescriptor *need_message(const struct tsv *t, const
 	return m;
 }
 
-static const ProtobufCFieldDescriptor *field_at(const ProtobufCMessageDescriptor *m,
-    const char *number) {
+static const ProtobufCFieldDescriptor *field_at(
+    const ProtobufCMessageDescriptor *m, const char *number)
+{
 	return protobuf_c_message_descriptor_get_field(m, (unsigned)strtoul(number, NULL, 10));
 }
 
 /* The type of a field as the tables write it. */
-static const char *type_name(const ProtobufCFieldDescriptor *f) {
+static const char *type_name(const ProtobufCFieldDescriptor *f)
+{
 	static const char *const names[] = {
 		[PROTOBUF_C_TYPE_INT32] = "int32",
 		[PROTOBUF_C_TYPE_SINT32] = "sint32",
@@ -54,16 +57,19 @@ static const char *type_name(const ProtobufCFieldDescriptor *f) {
 	return names[f->type];
 }
 
-static bool in_oneof(const ProtobufCFieldDescriptor *f) {
+static bool in_oneof(const ProtobufCFieldDescriptor *f)
+{
 	return (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0;
 }
 
 /* How many fields share the oneof of ${f}; they share where its case is kept. */
-static size_t oneof_size(const ProtobufCMessageDescriptor *m, const ProtobufCFieldDescriptor *f) {
+static size_t oneof_size(const ProtobufCMessageDescriptor *m, const ProtobufCFieldDescriptor *f)
+{
 	size_t n = 0;
 
 	for (unsigned i = 0; i < m->n_fields; i++)
-		n += in_oneof(&m->fields[i]) && m->fields[i].quantifier_offset == f->quantifier_offset;
+		n += in_oneof(&m->fields[i]) &&
+		    m->fields[i].quantifier_offset == f->quantifier_offset;
 	return n;
 }
 
@@ -77,7 +83,8 @@ struct oneofs {
 };
 
 /* The same oneof in the table is the same place in the struct, and only then. */
-static void check_place(struct oneofs *o, const struct tsv *t, const ProtobufCFieldDescriptor *f) {
+static void check_place(struct oneofs *o, const struct tsv *t, const ProtobufCFieldDescriptor *f)
+{
 	if (strcmp(o->message, tsv_column(t, FIELD_MESSAGE)) != 0) {
 		o->count = 0;
 		snprintf(o->message, sizeof(o->message), "%s", tsv_column(t, FIELD_MESSAGE));
@@ -95,7 +102,8 @@ static void check_place(struct oneofs *o, const struct tsv *t, const ProtobufCFi
 }
 
 static void check_label(struct oneofs *o, const struct tsv *t, const ProtobufCMessageDescriptor *m,
-    const ProtobufCFieldDescriptor *f) {
+    const ProtobufCFieldDescriptor *f)
+{
 	const char *label = tsv_column(t, FIELD_LABEL);
 
 	if (strcmp(label, "repeated") == 0) {
@@ -112,7 +120,8 @@ static void check_label(struct oneofs *o, const struct tsv *t, const ProtobufCMe
 	}
 }
 
-static void check_declared(struct oneofs *o, const struct tsv *t) {
+static void check_declared(struct oneofs *o, const struct tsv *t)
+{
 	const ProtobufCMessageDescriptor *m = need_message(t, tsv_column(t, FIELD_MESSAGE));
 	const ProtobufCFieldDescriptor *f;
 
@@ -127,7 +136,8 @@ static void check_declared(struct oneofs *o, const struct tsv *t) {
 }
 
 /* The number means something else now, under this name or another. */
-static void check_not_declared(const struct tsv *t) {
+static void check_not_declared(const struct tsv *t)
+{
 	const ProtobufCMessageDescriptor *m = need_message(t, tsv_column(t, FIELD_MESSAGE));
 	const ProtobufCFieldDescriptor *f = field_at(m, tsv_column(t, FIELD_NUMBER));
 
@@ -138,7 +148,8 @@ static void check_not_declared(const struct tsv *t) {
 }
 
 /* An older name of a number that is declared under its newer one. */
-static void check_renamed(const struct tsv *t) {
+static void check_renamed(const struct tsv *t)
+{
 	const ProtobufCMessageDescriptor *m = need_message(t, tsv_column(t, FIELD_MESSAGE));
 	const ProtobufCFieldDescriptor *f = field_at(m, tsv_column(t, FIELD_NUMBER));
 
@@ -147,7 +158,8 @@ static void check_renamed(const struct tsv *t) {
 	assert_string_not_equal(f->name, tsv_column(t, FIELD_NAME));
 }
 
-static void test_fields_are_those_of_the_table(void **state) {
+static void test_fields_are_those_of_the_table(void **state)
+{
 	struct oneofs oneofs = { 0 };
 	struct tsv t;
 	size_t rows = 0;
@@ -171,7 +183,8 @@ static void test_fields_are_those_of_the_table(void **state) {
 }
 
 /* Whether the table has field ${number} of ${message}. */
-static bool table_has(const char *message, unsigned number) {
+static bool table_has(const char *message, unsigned number)
+{
 	struct tsv t;
 	bool found = false;
 
@@ -185,12 +198,14 @@ static bool table_has(const char *message, unsigned number) {
 }
 
 /* Messages of the file transfer calls, which the table does not have. */
-static bool is_ours(const char *message) {
+static bool is_ours(const char *message)
+{
 	return strncmp(message, "openshell.v1.UploadFile", 23) == 0 ||
 	    strncmp(message, "openshell.v1.DownloadFile", 25) == 0;
 }
 
-static void test_nothing_else_is_declared(void **state) {
+static void test_nothing_else_is_declared(void **state)
+{
 	(void)state;
 	for (size_t i = 0; i < messages_count(); i++) {
 		const ProtobufCMessageDescriptor *m = messages_at(i);
@@ -207,7 +222,8 @@ static void test_nothing_else_is_declared(void **state) {
 	}
 }
 
-static void test_enums_are_those_of_the_table(void **state) {
+static void test_enums_are_those_of_the_table(void **state)
+{
 	struct tsv t;
 	size_t rows = 0;
 
@@ -231,7 +247,8 @@ static void test_enums_are_those_of_the_table(void **state) {
 }
 
 /* What Towline adds, by its numbers: they are on the wire between versions of ours. */
-static void test_additions(void **state) {
+static void test_additions(void **state)
+{
 	static const struct {
 		const char *message;
 		unsigned number;
@@ -243,7 +260,8 @@ static void test_additions(void **state) {
 		{ "openshell.v1.SupervisorHello", 1000, "features", "string" },
 		{ "openshell.v1.SessionAccepted", 1000, "data_connections", "uint32" },
 		{ "openshell.v1.SessionAccepted", 1001, "loop", "uint32" },
-		{ "openshell.v1.UploadFileRequest", 1, "metadata", "openshell.v1.UploadFileMetadata" },
+		{ "openshell.v1.UploadFileRequest", 1, "metadata",
+		    "openshell.v1.UploadFileMetadata" },
 		{ "openshell.v1.UploadFileRequest", 2, "chunk", "bytes" },
 		{ "openshell.v1.UploadFileMetadata", 1, "sandbox", "string" },
 		{ "openshell.v1.UploadFileMetadata", 2, "remote_path", "string" },
@@ -253,7 +271,8 @@ static void test_additions(void **state) {
 		{ "openshell.v1.UploadFileMetadata", 16, "upload_id", "string" },
 		{ "openshell.v1.UploadFileMetadata", 17, "offset", "uint64" },
 		{ "openshell.v1.UploadFileMetadata", 18, "digest", "towline.v1.Digest" },
-		{ "openshell.v1.UploadFileMetadata", 19, "modified_time", "google.protobuf.Timestamp" },
+		{ "openshell.v1.UploadFileMetadata", 19, "modified_time",
+		    "google.protobuf.Timestamp" },
 		{ "openshell.v1.UploadFileMetadata", 20, "if_exists", "towline.v1.IfExists" },
 		{ "openshell.v1.UploadFileMetadata", 21, "no_parents", "bool" },
 		{ "openshell.v1.UploadFileMetadata", 22, "workspace_scope",
@@ -273,14 +292,16 @@ static void test_additions(void **state) {
 		{ "openshell.v1.DownloadFileRequest", 20, "exclude", "string" },
 		{ "openshell.v1.DownloadFileRequest", 22, "workspace_scope",
 		    "openshell.datamodel.v1.WorkspaceSelector" },
-		{ "openshell.v1.DownloadFileResponse", 1, "header", "openshell.v1.DownloadFileHeader" },
+		{ "openshell.v1.DownloadFileResponse", 1, "header",
+		    "openshell.v1.DownloadFileHeader" },
 		{ "openshell.v1.DownloadFileResponse", 2, "chunk", "bytes" },
 		{ "openshell.v1.DownloadFileResponse", 16, "trailer",
 		    "openshell.v1.DownloadFileTrailer" },
 		{ "openshell.v1.DownloadFileHeader", 1, "size_bytes", "uint64" },
 		{ "openshell.v1.DownloadFileHeader", 2, "mode", "uint32" },
 		{ "openshell.v1.DownloadFileHeader", 3, "is_archive", "bool" },
-		{ "openshell.v1.DownloadFileHeader", 16, "modified_time", "google.protobuf.Timestamp" },
+		{ "openshell.v1.DownloadFileHeader", 16, "modified_time",
+		    "google.protobuf.Timestamp" },
 		{ "openshell.v1.DownloadFileHeader", 17, "etag", "string" },
 		{ "openshell.v1.DownloadFileHeader", 18, "total_bytes", "uint64" },
 		{ "openshell.v1.DownloadFileTrailer", 1, "digest", "towline.v1.Digest" },
@@ -310,7 +331,8 @@ static void test_additions(void **state) {
 }
 
 /* The payload of every message on the byte path is the same bytes on the wire. */
-static void test_payloads_are_field_2(void **state) {
+static void test_payloads_are_field_2(void **state)
+{
 	static const char *const messages[] = {
 		"openshell.v1.TcpForwardFrame",
 		"openshell.v1.RelayFrame",
@@ -333,7 +355,8 @@ static void test_payloads_are_field_2(void **state) {
 	}
 }
 
-int main(void) {
+int main(void)
+{
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fields_are_those_of_the_table),
 		cmocka_unit_test(test_nothing_else_is_declared),

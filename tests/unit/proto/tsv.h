@@ -29,7 +29,8 @@ struct tsv {
 };
 
 /* Splits at tabs, in place. Empty columns count; missing ones are "". */
-static inline void tsv_split(struct tsv *t) {
+static inline void tsv_split(struct tsv *t)
+{
 	char *rest = t->line;
 
 	t->line[strcspn(t->line, "\n")] = '\0';
@@ -38,12 +39,14 @@ static inline void tsv_split(struct tsv *t) {
 		t->columns[t->column_count++] = strsep(&rest, "\t");
 }
 
-static inline const char *tsv_column(const struct tsv *t, size_t i) {
+static inline const char *tsv_column(const struct tsv *t, size_t i)
+{
 	return i < t->column_count ? t->columns[i] : "";
 }
 
 /* The next row, false at the end. */
-static inline bool tsv_next(struct tsv *t) {
+static inline bool tsv_next(struct tsv *t)
+{
 	if (getline(&t->line, &t->line_size, t->file) < 0)
 		return false;
 	t->number++;
@@ -52,7 +55,8 @@ static inline bool tsv_next(struct tsv *t) {
 }
 
 /* Opens tables/${name} beside this file, behind its heading. */
-static inline void tsv_open(struct tsv *t, const char *name) {
+static inline void tsv_open(struct tsv *t, const char *name)
+{
 	char path[4096];
 
 	memset(t, 0, sizeof(*t));
@@ -65,13 +69,15 @@ static inline void tsv_open(struct tsv *t, const char *name) {
 	assert_string_equal(tsv_column(t, 0), "api");
 }
 
-static inline void tsv_close(struct tsv *t) {
+static inline void tsv_close(struct tsv *t)
+{
 	fclose(t->file);
 	free(t->line);
 }
 
 /* Whether rows with this value of the column "api" are to be declared as they stand. */
-static inline bool tsv_is_declared(const char *api) {
+static inline bool tsv_is_declared(const char *api)
+{
 	return strcmp(api, "0.1.5") == 0 || strcmp(api, "contract") == 0 ||
 	    strcmp(api, "legacy") == 0;
 }
