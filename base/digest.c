@@ -1,0 +1,47 @@
+#include "base/digest.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+struct digest {
+	XXH3_state_t *state;
+};
+
+struct digest *digest_create(void)
+{
+	struct digest *d = malloc(sizeof(*d));
+
+	if (d == NULL || (d->state = XXH3_createState()) == NULL) {
+		free(d);
+		return NULL;
+	}
+	digest_reset(d);
+	return d;
+}
+
+void digest_free(struct digest *d)
+{
+	if (d == NULL)
+		return;
+	XXH3_freeState(d->state);
+	free(d);
+}
+
+void digest_reset(struct digest *d)
+{
+	XXH3_128bits_reset(d->state);
+}
+
+void digest_update(struct digest *d, const void *data, size_t n)
+{
+	XXH3_128bits_update(d->state, data, n);
+}
+
+void digest_value(const struct digest *d, uint8_t out[static DIGEST_SIZE])
+{
+	XXH128_canonical_t canonical;
+
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(d->state));
+	memcpy(out, canonical.digest, DIGEST_SIZE);
+}

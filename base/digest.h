@@ -1,0 +1,18 @@
+/* base/digest.h: XXH3-128 of bytes that come in pieces (xxhash, canonical form). */
+#ifndef BASE_DIGEST_H
+#define BASE_DIGEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define DIGEST_SIZE 16
+
+struct digest;
+
+struct digest *digest_create(void); /* NULL: no memory */
+void digest_free(struct digest *);
+void digest_reset(struct digest *);
+void digest_update(struct digest *, const void *, size_t);
+void digest_value(const struct digest *, uint8_t out[static DIGEST_SIZE]);
+
+#endif
