@@ -1,0 +1,39 @@
+/*
+ * drivers/local/process.h: processes that are not our children any more, told apart
+ * from others that got their number later.
+ */
+#ifndef DRIVERS_LOCAL_PROCESS_H
+#define DRIVERS_LOCAL_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* Who runs: what supervisor.pid says. The start time (proc(5), /proc/PID/stat field
+ * 22) makes the number unique until the next boot. */
+struct process {
+	pid_t pid;
+	uint64_t start_time;
+	unsigned isolation;
+	int refused;
+	char instance[64];
+};
+
+/* 0, or -1 when there is no such process. */
+int process_start_time(pid_t, uint64_t *start_time);
+
+/* supervisor.pid in ${dir}: written beside and renamed. Read: NOT_FOUND if missing. */
+int process_save(int dir, const struct process *, struct err *);
+int process_load(int dir, struct process *, struct err *);
+
+/* A pidfd (CLOEXEC) of just that process; -1 if it is gone. */
+int process_open(const struct process *);
+
+/* Sends ${sig} to every process that descends from ${pid} or whose environment says
+ * it belongs to the sandbox, but not to ${pid} itself. Returns how many there were. For sandboxes
+ * without a PID namespace. Blocks shortly (/proc). */
+size_t process_signal_members(pid_t pid, const char *sandbox_id, int sig);
+
+#endif

@@ -1,0 +1,182 @@
+#include "supervisor/command.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "proto/codec.h"
+#include "supervisor/login.h"
+
+#define INTERACTIVE "/openshell.v1.OpenShell/ExecSandboxInteractive"
+
+static int unpack_request(const struct channel_request *r, struct command *c, struct err *err)
+{
+	enum guard_result why;
+	bool interactive = strcmp(r->method, INTERACTIVE) == 0;
+
+	c->message = codec_unpack(interactive ? &openshell__v1__exec_sandbox_input__descriptor
+					      : &openshell__v1__exec_sandbox_request__descriptor,
+	    r->first_message, r->first_len, &why);
+	if (c->message == NULL)
+		return err_set(err, (enum grpc_code)guard_status(why), "ExecSandboxRequest: %s",
+		    guard_text(why));
+	c->request = c->message;
+	if (interactive) {
+		Openshell__V1__ExecSandboxInput *input = c->message;
+		if (input->payload_case != OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START)
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "the first message of ExecSandboxInteractive must be start");
+		c->request = input->start;
+	}
+	return 0;
+}
+
+/* POSIX names, and none of those that are the sandbox's own to set. */
+static int check_key(const char *key, struct err *err)
+{
+	bool good = isalpha((unsigned char)key[0]) || key[0] == '_';
+
+	for (const char *p = key; good && *p != '\0'; p++)
+		good = isalnum((unsigned char)*p) || *p == '_';
+	if (!good)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "environment: \"%s\" is not a name of letters, digits and _", key);
+	if (strncmp(key, "OPENSHELL_", 10) == 0)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "environment: %s is reserved; OPENSHELL_* is set by the sandbox", key);
+	return 0;
+}
+
+/* Sets "KEY=VALUE" in ${envp}, in the place of an older one. Takes ${entry}. */
+static void set_variable(char **envp, size_t *count, char *entry)
+{
+	size_t len = strcspn(entry, "=") + 1;
+
+	for (size_t i = 0; i < *count; i++) {
+		if (strncmp(envp[i], entry, len) == 0) {
+			free(envp[i]);
+			envp[i] = entry;
+			return;
+		}
+	}
+	envp[(*count)++] = entry;
+}
+
+static int add_variable(char **envp, size_t *count, const char *key, const char *value, struct err *err)
+{
+	char *entry;
+
+	if (*count >= COMMAND_ENVIRONMENT_MAX)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "environment: more than %d variables",
+		    COMMAND_ENVIRONMENT_MAX);
+	if ((key == NULL ? (entry = strdup(value)) == NULL : asprintf(&entry, "%s=%s", key, value) < 0))
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	set_variable(envp, count, entry);
+	return 0;
+}
+
+/* The sandbox's, then the request's; a terminal has a TERM. */
+static int build_environment(const struct supervisor *s, struct command *c, struct err *err)
+{
+	const Openshell__V1__ExecSandboxRequest *r = c->request;
+	char *const *from = r->no_login_shell ? s->environment : s->login_environment;
+	char **envp = calloc(COMMAND_ENVIRONMENT_MAX + 1, sizeof(*envp));
+	size_t count = 0;
+
+	if (envp == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	c->process.envp = envp;
+	for (; *from != NULL; from++)
+		if (add_variable(envp, &count, NULL, *from, err) != 0)
+			return -1;
+	if (r->tty && add_variable(envp, &count, "TERM", "xterm-256color", err) != 0)
+		return -1;
+	for (size_t i = 0; i < r->n_environment; i++)
+		if (check_key(r->environment[i]->key, err) != 0 ||
+		    add_variable(envp, &count, r->environment[i]->key, r->environment[i]->value, err) != 0)
+			return -1;
+	return 0;
+}
+
+/* The argv as it came; without one, a shell to talk to. */
+static int build_argv(struct command *c, struct err *err)
+{
+	const Openshell__V1__ExecSandboxRequest *r = c->request;
+	size_t n = r->n_command;
+	char **argv = calloc((n > 0 ? n : 2) + 1, sizeof(*argv));
+
+	if (argv == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	c->process.argv = argv;
+	if (n > 0) {
+		memcpy(argv, r->command, n * sizeof(*argv));
+		return argv[0][0] != '\0' ? 0
+					  : err_set(err, GRPC_INVALID_ARGUMENT, "command: its first word is empty");
+	}
+	if (!r->tty)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "command: empty; only with tty does that mean a shell");
+	argv[0] = (char *)login_shell();
+	argv[1] = (char *)"-l";
+	return 0;
+}
+
+static int build_workdir(const struct supervisor *s, struct command *c, struct err *err)
+{
+	const char *dir = c->request->workdir;
+	char *path;
+	struct stat st;
+
+	if (asprintf(&path, "%s%s%s", dir[0] == '/' ? "" : s->workdir, dir[0] == '/' || dir[0] == '\0' ? "" : "/",
+		dir) < 0)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	c->process.workdir = path;
+	if (stat(path, &st) != 0)
+		return err_sys(err, errno, "workdir %s", dir[0] == '\0' ? path : dir);
+	if (!S_ISDIR(st.st_mode))
+		return err_sys(err, ENOTDIR, "workdir %s", dir);
+	return 0;
+}
+
+/* Newer clients send a duration, older ones whole seconds. */
+static uint64_t timeout_of(const Openshell__V1__ExecSandboxRequest *r)
+{
+	if (r->execution_timeout != NULL && r->execution_timeout->seconds >= 0) {
+		uint64_t ms = (uint64_t)r->execution_timeout->seconds * 1000 +
+		    (uint64_t)(r->execution_timeout->nanos > 0 ? r->execution_timeout->nanos : 0) / 1000000;
+		if (ms > 0)
+			return ms;
+	}
+	return (uint64_t)r->timeout_seconds * 1000;
+}
+
+int command_parse(const struct supervisor *s, const struct channel_request *r, struct command *c,
+    struct err *err)
+{
+	memset(c, 0, sizeof(*c));
+	if (unpack_request(r, c, err) != 0 || build_argv(c, err) != 0 || build_environment(s, c, err) != 0 ||
+	    build_workdir(s, c, err) != 0) {
+		command_free(c);
+		return -1;
+	}
+	c->process.tty = c->request->tty;
+	c->process.cols = (uint16_t)(c->request->cols > UINT16_MAX ? UINT16_MAX : c->request->cols);
+	c->process.rows = (uint16_t)(c->request->rows > UINT16_MAX ? UINT16_MAX : c->request->rows);
+	c->timeout_ms = timeout_of(c->request);
+	return 0;
+}
+
+void command_free(struct command *c)
+{
+	if (c->process.envp != NULL)
+		for (char *const *e = c->process.envp; *e != NULL; e++)
+			free(*e);
+	free((void *)c->process.envp);
+	free((void *)c->process.argv);
+	free((void *)c->process.workdir);
+	codec_free(c->message);
+	memset(c, 0, sizeof(*c));
+}

@@ -1,0 +1,137 @@
+#include "supervisor/login.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/text.h"
+#include "supervisor/process.h"
+
+#define ENVIRONMENT_MAX ((size_t)1 << 20) /* bytes a shell may answer with */
+
+const char *login_shell(void)
+{
+	static char shell[PATH_MAX] = "";
+	FILE *f;
+
+	if (shell[0] != '\0')
+		return shell;
+	snprintf(shell, sizeof(shell), "/bin/sh");
+	/* fgetpwent, not getpwuid: no name service can be loaded into a static program. */
+	if ((f = fopen("/etc/passwd", "re")) == NULL)
+		return shell;
+	for (struct passwd *pw; (pw = fgetpwent(f)) != NULL;) {
+		if (pw->pw_uid != getuid())
+			continue;
+		if (pw->pw_shell[0] == '/' && access(pw->pw_shell, X_OK) == 0)
+			snprintf(shell, sizeof(shell), "%s", pw->pw_shell);
+		break;
+	}
+	fclose(f);
+	return shell;
+}
+
+/* All that comes until the end of the file; false when it takes too long. */
+static bool read_all(int fd, struct text *out)
+{
+	uint64_t until = loop_now_us() + (uint64_t)LOGIN_TIMEOUT_MS * 1000;
+	char buf[8192];
+
+	for (;;) {
+		uint64_t now = loop_now_us();
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		if (now >= until || poll(&p, 1, (int)((until - now) / 1000) + 1) == 0)
+			return false;
+		ssize_t n = read(fd, buf, sizeof(buf));
+		if (n == 0)
+			return !out->failed;
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return false;
+		if (n > 0)
+			text_add(out, buf, (size_t)n);
+	}
+}
+
+/* Runs the shell; "A=1\0B=2\0" in ${out}. */
+static bool ask_shell(char *const *envp, const char *workdir, struct text *out)
+{
+	char *argv[] = {(char *)login_shell(), (char *)"-lc", (char *)"exec env -0", NULL};
+	const struct process_options o = {.argv = argv, .envp = envp, .workdir = workdir};
+	struct process p;
+	int exit_code, status;
+
+	if (process_start(&o, &p, &exit_code, NULL) != 0)
+		return false;
+	close(p.in);
+	close(p.err);
+	bool answered = read_all(p.out, out);
+	close(p.out);
+	if (!answered)
+		kill(-p.pid, SIGKILL);
+	while (waitpid(p.pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return answered && WIFEXITED(status) && WEXITSTATUS(status) == 0 && out->len > 0;
+}
+
+/* Variables a shell sets for itself. */
+static bool is_shells_own(const char *entry)
+{
+	return strncmp(entry, "_=", 2) == 0 || strncmp(entry, "SHLVL=", 6) == 0 ||
+	    strncmp(entry, "PWD=", 4) == 0 || strncmp(entry, "OLDPWD=", 7) == 0;
+}
+
+/* A list of copies of the strings that stand one behind the other in ${text}. */
+static char **split(const char *text, size_t len)
+{
+	size_t count = 0, n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		count += text[i] == '\0';
+	char **list = calloc(count + 1, sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	for (const char *at = text; n < count && at < text + len; at += strlen(at) + 1) {
+		if (strchr(at, '=') == NULL || is_shells_own(at))
+			continue;
+		if ((list[n++] = strdup(at)) == NULL) {
+			login_environment_free(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+char **login_environment(char *const *envp, const char *workdir)
+{
+	struct text answer;
+	char **list;
+
+	text_init(&answer, ENVIRONMENT_MAX);
+	if (!ask_shell(envp, workdir, &answer)) {
+		text_free(&answer);
+		text_init(&answer, ENVIRONMENT_MAX);
+		for (; *envp != NULL; envp++)
+			text_add(&answer, *envp, strlen(*envp) + 1);
+	}
+	list = split(answer.len > 0 ? answer.data : "", answer.len);
+	text_free(&answer);
+	return list;
+}
+
+void login_environment_free(char **list)
+{
+	if (list == NULL)
+		return;
+	for (char **at = list; *at != NULL; at++)
+		free(*at);
+	free(list);
+}

@@ -1,0 +1,71 @@
+/*
+ * transfer/client.h: files and trees between this machine and a sandbox.
+ *
+ * One operation: start, progress, one done. A download lands in a part file beside
+ * its target and is renamed when size and digest agree; a tree is unpacked by the
+ * same writer the supervisor uses, so nothing the other side sends can leave the
+ * directory that was named.
+ */
+#ifndef TRANSFER_CLIENT_H
+#define TRANSFER_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "base/worker.h"
+#include "rpc/client.h"
+
+struct transfer;
+
+struct transfer_progress {
+	uint64_t bytes;	  /* content moved so far */
+	uint64_t total;	  /* 0: not known */
+	uint64_t entries; /* of an archive */
+};
+
+struct transfer_result {
+	uint64_t bytes;	     /* of content */
+	uint64_t wire_bytes; /* what was sent or received, archives' headers included */
+	uint64_t entries;
+	uint64_t skipped;    /* entries left out, each told through note() */
+	bool has_digest;
+	uint8_t digest[16]; /* XXH3-128, verified on both ends */
+};
+
+struct transfer_ops {
+	/* About every 100 ms while bytes move; may be NULL. */
+	void (*progress)(void *cookie, const struct transfer_progress *);
+	/* Something a person should know ("skipped x: a socket"); may be NULL. */
+	void (*note)(void *cookie, const char *text);
+	/* Once, last. code GRPC_OK: done and verified. */
+	void (*done)(void *cookie, const struct transfer_result *, const struct err *);
+};
+
+struct transfer_request {
+	struct rpc_client *client;
+	struct workers *workers;
+	const char *sandbox;
+	const char *workspace; /* NULL or "": default */
+	const char *local;     /* path; "-" with fd set */
+	int fd;		       /* -1, or a descriptor to read from or write to instead of a file */
+	const char *remote;
+	bool recursive;	       /* upload: local is a tree. Download: as_archive */
+	uint64_t offset, length; /* download of a range; 0, 0: all */
+	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
+	uint32_t mode;	       /* upload: permission bits, 0: of the local file */
+	const struct transfer_ops *ops;
+	void *cookie;
+};
+
+/* Start; strings are copied. NULL: the request is malformed, or want of memory. */
+struct transfer *transfer_upload(struct loop *, const struct transfer_request *, struct err *);
+struct transfer *transfer_download(struct loop *, const struct transfer_request *, struct err *);
+
+/* Stops; part files are removed (may take a moment of the workers; done runs with
+ * CANCELLED when all is clean). */
+void transfer_cancel(struct transfer *);
+
+#endif

@@ -1,0 +1,384 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "transfer/flow.h"
+#include "transfer/lane.h"
+
+#define INFLOW_SLICES_MAX 65536 /* of one batch; more are too small to be honest */
+#define INFLOW_LANE ((size_t)8 << 20) /* bytes; more than any stream window */
+
+/* What a worker does next with a file. */
+enum inflow_step { INFLOW_OPENING, INFLOW_IDLE, INFLOW_WRITING, INFLOW_ENDING };
+
+struct inflow {
+	struct job job; /* first; with the workers unless INFLOW_IDLE */
+	struct inflow_env env;
+	struct digest *digest; /* of a tree or a descriptor; a place has its own */
+	struct flow_result result;
+	uint8_t expected[DIGEST_SIZE];
+	bool has_expected, eof, ended;
+	struct err err;	  /* what went wrong first; of the job while it runs */
+	struct err abort; /* why to undo; code GRPC_OK: go on */
+	struct post post;
+
+	/* A file or a descriptor: */
+	enum inflow_step step;
+	struct place_options place_options;
+	char *path;
+	struct place *place;
+	int fd;			 /* borrowed; -1: a place */
+	struct bufq waiting;	 /* came while a job runs; bounded by the stream's window */
+	struct bufq batch;	 /* with the job */
+	size_t batch_bytes;
+
+	/* A tree: */
+	struct lane *lane;
+	int (*open)(void *arg, struct err *);
+	void *open_arg;
+	struct tree_result tree;
+};
+
+static void next_step(struct inflow *);
+
+static struct inflow *inflow_create(const struct inflow_env *env, struct err *err)
+{
+	struct inflow *i = calloc(1, sizeof(*i));
+
+	if (i == NULL || (i->digest = digest_create()) == NULL) {
+		free(i);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	i->env = *env;
+	i->fd = -1;
+	bufq_init(&i->waiting, INFLOW_SLICES_MAX, SIZE_MAX);
+	bufq_init(&i->batch, INFLOW_SLICES_MAX, SIZE_MAX);
+	return i;
+}
+
+void inflow_free(struct inflow *i)
+{
+	if (i == NULL)
+		return;
+	loop_unpost(i->env.flow.loop, &i->post);
+	if (i->lane != NULL)
+		lane_free(i->lane);
+	bufq_free(&i->waiting);
+	bufq_free(&i->batch);
+	digest_free(i->digest);
+	free(i->path);
+	free(i);
+}
+
+void inflow_result(const struct inflow *i, struct flow_result *r)
+{
+	*r = i->result;
+}
+
+/* The digest of all that came, against what was promised. */
+static int check_digest(struct inflow *i, struct err *err)
+{
+	digest_value(i->digest, i->result.digest);
+	if (i->has_expected && memcmp(i->result.digest, i->expected, DIGEST_SIZE) != 0)
+		return err_set(err, GRPC_DATA_LOSS, "the digest of what came is not that of what was sent");
+	return 0;
+}
+
+/* Files: on a worker. */
+
+static void run_open(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+
+	i->place = place_open(&i->place_options, &i->err);
+}
+
+static int write_fd(int fd, const uint8_t *at, size_t left, struct err *err)
+{
+	while (left > 0) {
+		ssize_t n = write(fd, at, left);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "write");
+		at += n;
+		left -= (size_t)n;
+	}
+	return 0;
+}
+
+static void run_write(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+
+	for (struct slice s; (s = bufq_pop(&i->batch, SIZE_MAX)).len > 0; slice_release(&s)) {
+		if (i->err.code != GRPC_OK)
+			continue;
+		if (i->fd < 0) {
+			place_write(i->place, s.data, s.len, &i->err);
+			continue;
+		}
+		digest_update(i->digest, s.data, s.len);
+		write_fd(i->fd, s.data, s.len, &i->err);
+	}
+}
+
+static void run_commit(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+	uint64_t bytes;
+
+	if (i->place == NULL) {
+		check_digest(i, &i->err);
+		return;
+	}
+	if (i->has_expected)
+		place_expect(i->place, i->expected);
+	place_commit(i->place, &bytes, i->result.digest, &i->err);
+	i->place = NULL;
+}
+
+static void run_abort(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+
+	place_abort(i->place);
+	i->place = NULL;
+}
+
+/* Files: on the loop. */
+
+static void run_ended(struct post *post)
+{
+	struct inflow *i = (struct inflow *)((char *)post - offsetof(struct inflow, post));
+
+	i->env.flow.ended(i->env.flow.cookie, &i->err);
+}
+
+/* Nothing is left to do; what still waits was for nobody. */
+static void end_later(struct inflow *i)
+{
+	if (i->ended)
+		return;
+	i->ended = true;
+	if (i->err.code == GRPC_OK)
+		i->err = i->abort;
+	i->post.run = run_ended;
+	loop_post(i->env.flow.loop, &i->post);
+}
+
+static void after_job(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+	enum inflow_step step = i->step;
+
+	i->step = INFLOW_IDLE;
+	if (step == INFLOW_WRITING) {
+		i->result.bytes += i->batch_bytes;
+		i->env.used(i->env.flow.cookie, i->batch_bytes);
+	}
+	if (step == INFLOW_ENDING)
+		end_later(i);
+	else
+		next_step(i);
+}
+
+static void submit(struct inflow *i, enum inflow_step step, void (*run)(struct job *))
+{
+	i->step = step;
+	i->job.run = run;
+	i->job.done = after_job;
+	if (workers_submit(i->env.flow.workers, i->env.flow.loop, &i->job) == 0)
+		return;
+	/* No room with the workers: undoing is short, so it is done here. */
+	i->step = INFLOW_IDLE;
+	err_set(&i->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+	run_abort(&i->job);
+	end_later(i);
+}
+
+static void next_step(struct inflow *i)
+{
+	bool failed = i->err.code != GRPC_OK || i->abort.code != GRPC_OK;
+
+	if (i->step != INFLOW_IDLE || i->ended)
+		return;
+	if (failed && i->place == NULL) {
+		end_later(i);
+	} else if (failed) {
+		submit(i, INFLOW_ENDING, run_abort);
+	} else if (i->waiting.bytes > 0) {
+		i->batch_bytes = i->waiting.bytes;
+		struct bufq empty = i->batch;
+		i->batch = i->waiting;
+		i->waiting = empty;
+		submit(i, INFLOW_WRITING, run_write);
+	} else if (i->eof) {
+		submit(i, INFLOW_ENDING, run_commit);
+	}
+}
+
+struct inflow *inflow_file(const struct inflow_env *env, const struct place_options *options, struct err *err)
+{
+	struct inflow *i = inflow_create(env, err);
+
+	if (i == NULL)
+		return NULL;
+	i->place_options = *options;
+	if ((i->path = strdup(options->path)) == NULL) {
+		inflow_free(i);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	i->place_options.path = i->path;
+	submit(i, INFLOW_OPENING, run_open);
+	return i;
+}
+
+struct inflow *inflow_fd(const struct inflow_env *env, int fd, struct err *err)
+{
+	struct inflow *i = inflow_create(env, err);
+
+	if (i == NULL)
+		return NULL;
+	i->fd = fd;
+	i->step = INFLOW_IDLE;
+	return i;
+}
+
+/* Trees. */
+
+/* The thread's side of a tree. */
+struct unpacker {
+	const struct inflow *flow;
+	struct lane *lane;
+};
+
+static ssize_t pull(void *cookie, const void **bytes, struct err *err)
+{
+	return lane_read(((struct unpacker *)cookie)->lane, bytes, err);
+}
+
+static void tell(void *cookie, const char *text)
+{
+	const struct flow_env *env = &((struct unpacker *)cookie)->flow->env.flow;
+
+	if (env->note != NULL)
+		env->note(env->cookie, text);
+}
+
+static int unpack(struct lane *lane, void *arg, struct err *err)
+{
+	struct inflow *i = arg;
+	struct unpacker unpacker = {.flow = i, .lane = lane};
+	struct tree_unpack u = {.pull = pull, .note = tell, .cookie = &unpacker, .links = true};
+	const void *rest;
+	ssize_t n;
+
+	if ((u.root = i->open(i->open_arg, err)) < 0)
+		return -1;
+	int r = tree_unpack(&u, &i->tree, err);
+	/* Padding behind the archive's end belongs to the stream. */
+	while (r == 0 && (n = lane_read(lane, &rest, err)) != 0)
+		r = n < 0 ? -1 : 0;
+	close(u.root);
+	return r;
+}
+
+static void lane_used(void *cookie, size_t bytes)
+{
+	struct inflow *i = cookie;
+
+	i->env.used(i->env.flow.cookie, bytes);
+}
+
+static void lane_ended(void *cookie, int result, const struct err *err)
+{
+	struct inflow *i = cookie;
+
+	i->result.bytes = i->tree.bytes;
+	i->result.entries = i->tree.entries;
+	i->result.skipped = i->tree.skipped;
+	if (result != 0)
+		i->err = *err;
+	lane_free(i->lane);
+	i->lane = NULL;
+	if (i->err.code == GRPC_OK)
+		check_digest(i, &i->err);
+	i->ended = true;
+	i->env.flow.ended(i->env.flow.cookie, &i->err);
+}
+
+static const struct lane_ops lane_ops = {.used = lane_used, .ended = lane_ended};
+
+struct inflow *inflow_tree(const struct inflow_env *env, int (*open)(void *arg, struct err *), void *arg,
+    struct err *err)
+{
+	struct inflow *i = inflow_create(env, err);
+
+	if (i == NULL)
+		return NULL;
+	i->open = open;
+	i->open_arg = arg;
+	if ((i->lane = lane_start(env->flow.loop, INFLOW_LANE, unpack, i, &lane_ops, i, err)) == NULL) {
+		inflow_free(i);
+		return NULL;
+	}
+	return i;
+}
+
+/* Both. */
+
+static void push_to_lane(struct inflow *i, struct slice s)
+{
+	size_t len = s.len;
+
+	digest_update(i->digest, s.data, len);
+	if (i->lane == NULL || lane_push(i->lane, s) != 0) {
+		slice_release(&s);
+		i->env.used(i->env.flow.cookie, len);
+	}
+}
+
+void inflow_push(struct inflow *i, struct slice s)
+{
+	size_t len = s.len;
+
+	i->result.wire += len;
+	if (i->open != NULL) {
+		push_to_lane(i, s);
+		return;
+	}
+	if (i->ended || i->abort.code != GRPC_OK || bufq_push(&i->waiting, s) != 0) {
+		if (!i->ended && i->abort.code == GRPC_OK)
+			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED, "the chunks are too small and too many");
+		slice_release(&s);
+		i->env.used(i->env.flow.cookie, len);
+	}
+	next_step(i);
+}
+
+void inflow_eof(struct inflow *i, const uint8_t digest[DIGEST_SIZE])
+{
+	i->eof = true;
+	if (digest != NULL) {
+		memcpy(i->expected, digest, DIGEST_SIZE);
+		i->has_expected = true;
+	}
+	if (i->lane != NULL)
+		lane_eof(i->lane);
+	else if (i->open == NULL)
+		next_step(i);
+}
+
+void inflow_abort(struct inflow *i, const struct err *why)
+{
+	if (i->abort.code == GRPC_OK)
+		i->abort = *why;
+	if (i->lane != NULL)
+		lane_abort(i->lane, why);
+	else if (i->open == NULL)
+		next_step(i);
+}

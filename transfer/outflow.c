@@ -1,0 +1,299 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "transfer/flow.h"
+#include "transfer/lane.h"
+
+struct outflow {
+	struct job job; /* first; with the workers while ${reading} */
+	struct flow_env env;
+	struct framed *call; /* NULL: stopped */
+	char *name;
+	int fd; /* of the file, or the tree's root */
+	struct digest *digest;
+	struct flow_result result;
+	size_t under_way; /* bytes written to the call and not yet gone */
+	struct err err;
+	struct post post; /* the way to ended() */
+
+	/* A file: */
+	uint64_t left; /* UINT64_MAX: not known */
+	size_t chunk;
+	struct block *block; /* the job's */
+	size_t got;
+	bool reading, at_end;
+
+	/* A tree: */
+	struct lane *lane;
+	enum tree_compression compression;
+	struct tree_result tree;
+};
+
+static void read_more(struct outflow *);
+
+static struct outflow *outflow_create(const struct flow_env *env, struct framed *call, int fd,
+    const char *name, struct err *err)
+{
+	struct outflow *o = calloc(1, sizeof(*o));
+
+	if (o != NULL) {
+		o->env = *env;
+		o->call = call;
+		o->fd = fd;
+		o->name = strdup(name);
+		o->digest = digest_create();
+	}
+	if (o == NULL || o->name == NULL || o->digest == NULL) {
+		if (o != NULL)
+			o->fd = -1; /* taken on success only */
+		outflow_free(o);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	return o;
+}
+
+void outflow_free(struct outflow *o)
+{
+	if (o == NULL)
+		return;
+	loop_unpost(o->env.loop, &o->post);
+	if (o->lane != NULL)
+		lane_free(o->lane);
+	if (o->fd >= 0)
+		close(o->fd);
+	digest_free(o->digest);
+	free(o->name);
+	free(o);
+}
+
+void outflow_result(const struct outflow *o, struct flow_result *r)
+{
+	*r = o->result;
+	digest_value(o->digest, r->digest);
+}
+
+static void run_ended(struct post *post)
+{
+	struct outflow *o = (struct outflow *)((char *)post - offsetof(struct outflow, post));
+
+	o->env.ended(o->env.cookie, &o->err);
+}
+
+static void end_later(struct outflow *o)
+{
+	o->post.run = run_ended;
+	if (!o->post.pending)
+		loop_post(o->env.loop, &o->post);
+}
+
+/* Onto the call; a slice it does not take is dropped and the flow fails. */
+static void send(struct outflow *o, struct slice s)
+{
+	size_t len = s.len;
+
+	if (framed_write(o->call, FRAMED_BYTES, s) != 0) {
+		slice_release(&s);
+		err_set(&o->err, GRPC_UNAVAILABLE, "%s: the call takes no more", o->name);
+		return;
+	}
+	o->under_way += len;
+	o->result.wire += len;
+}
+
+/* Files. */
+
+static void run_read(struct job *job)
+{
+	struct outflow *o = (struct outflow *)job;
+	size_t want = o->chunk < o->left ? o->chunk : (size_t)o->left;
+
+	for (o->got = 0; o->got < want;) {
+		ssize_t n = read(o->fd, block_data(o->block) + o->got, want - o->got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			err_sys(&o->err, errno, "%s", o->name);
+		else if (n == 0 && o->left != UINT64_MAX)
+			err_set(&o->err, GRPC_ABORTED, "%s shrank while it was read", o->name);
+		o->at_end = n <= 0;
+		if (n <= 0)
+			break;
+		o->got += (size_t)n;
+		if (o->left == UINT64_MAX && o->got >= FLOW_FIRST_CHUNK)
+			break; /* a pipe's bytes should not wait for more of them */
+	}
+	digest_update(o->digest, block_data(o->block), o->got);
+}
+
+static void after_read(struct job *job)
+{
+	struct outflow *o = (struct outflow *)job;
+
+	o->reading = false;
+	if (o->call != NULL && o->err.code == GRPC_OK && o->got > 0) {
+		o->result.bytes += o->got;
+		if (o->left != UINT64_MAX)
+			o->left -= o->got;
+		send(o, slice_of(o->block, 0, o->got));
+	}
+	block_unref(o->block);
+	o->block = NULL;
+	o->chunk = FLOW_CHUNK;
+	read_more(o);
+}
+
+/* A block of the pool; or one of our own when that has none, since a read must not
+ * wait for other transfers. */
+static struct block *get_block(struct outflow *o)
+{
+	struct block *b = o->left > FLOW_FIRST_CHUNK ? block_get(loop_pool(o->env.loop)) : NULL;
+
+	return b != NULL ? b : block_new(o->chunk < o->left ? o->chunk : (size_t)o->left);
+}
+
+static void read_more(struct outflow *o)
+{
+	if (o->reading)
+		return;
+	if (o->err.code != GRPC_OK || o->left == 0 || o->at_end || o->call == NULL) {
+		end_later(o);
+		return;
+	}
+	if (o->under_way + o->chunk > FLOW_WINDOW)
+		return; /* outflow_sent() calls again */
+	if ((o->block = get_block(o)) == NULL) {
+		err_set(&o->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		end_later(o);
+		return;
+	}
+	o->job.run = run_read;
+	o->job.done = after_read;
+	o->reading = true;
+	if (workers_submit(o->env.workers, o->env.loop, &o->job) != 0) {
+		o->reading = false;
+		block_unref(o->block);
+		o->block = NULL;
+		err_set(&o->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+		end_later(o);
+	}
+}
+
+struct outflow *outflow_file(const struct flow_env *env, struct framed *call, int fd, uint64_t bytes,
+    const char *name, struct err *err)
+{
+	struct outflow *o = outflow_create(env, call, fd, name, err);
+
+	if (o == NULL)
+		return NULL;
+	o->left = bytes;
+	o->chunk = FLOW_FIRST_CHUNK;
+	read_more(o);
+	return o;
+}
+
+/* Trees. */
+
+/* What the thread needs; ${flow} is read for what was set before it began. */
+struct packer {
+	const struct outflow *flow;
+	struct lane *lane;
+};
+
+static int push(void *cookie, const void *bytes, size_t len, struct err *err)
+{
+	return lane_write(((struct packer *)cookie)->lane, bytes, len, err);
+}
+
+static void tell(void *cookie, const char *text)
+{
+	const struct flow_env *env = &((struct packer *)cookie)->flow->env;
+
+	if (env->note != NULL)
+		env->note(env->cookie, text);
+}
+
+static int pack(struct lane *lane, void *arg, struct err *err)
+{
+	struct outflow *o = arg;
+	struct packer packer = {.flow = o, .lane = lane};
+	struct tree_pack p = {.root = o->fd, .name = o->name, .compression = o->compression, .push = push,
+	    .note = tell, .cookie = &packer};
+
+	return tree_pack(&p, &o->tree, err);
+}
+
+static void lane_data(void *cookie, struct slice s)
+{
+	struct outflow *o = cookie;
+	size_t len = s.len;
+
+	if (o->call == NULL || o->err.code != GRPC_OK) {
+		slice_release(&s);
+		lane_credit(o->lane, len);
+		return;
+	}
+	digest_update(o->digest, s.data, len);
+	send(o, s);
+	if (o->err.code != GRPC_OK)
+		lane_abort(o->lane, &o->err);
+}
+
+static void lane_ended(void *cookie, int result, const struct err *err)
+{
+	struct outflow *o = cookie;
+
+	o->result.bytes = o->tree.bytes;
+	o->result.entries = o->tree.entries;
+	o->result.skipped = o->tree.skipped;
+	if (result != 0 && o->err.code == GRPC_OK)
+		o->err = *err;
+	lane_free(o->lane);
+	o->lane = NULL;
+	o->env.ended(o->env.cookie, &o->err);
+}
+
+static const struct lane_ops lane_ops = {.data = lane_data, .ended = lane_ended};
+
+struct outflow *outflow_tree(const struct flow_env *env, struct framed *call, int root, const char *name,
+    enum tree_compression compression, struct err *err)
+{
+	struct outflow *o = outflow_create(env, call, root, name, err);
+
+	if (o == NULL)
+		return NULL;
+	o->compression = compression;
+	if ((o->lane = lane_start(env->loop, FLOW_WINDOW, pack, o, &lane_ops, o, err)) == NULL) {
+		o->fd = -1;
+		outflow_free(o);
+		return NULL;
+	}
+	return o;
+}
+
+/* Both. */
+
+void outflow_sent(struct outflow *o, size_t bytes)
+{
+	/* Headers and trailers of the call are in there too: never more than is ours. */
+	size_t n = bytes < o->under_way ? bytes : o->under_way;
+
+	o->under_way -= n;
+	if (o->lane != NULL)
+		lane_credit(o->lane, n);
+	else if (!o->post.pending)
+		read_more(o);
+}
+
+void outflow_stop(struct outflow *o)
+{
+	o->call = NULL;
+	if (o->err.code == GRPC_OK)
+		err_set(&o->err, GRPC_CANCELLED, "%s: stopped", o->name);
+	if (o->lane != NULL)
+		lane_abort(o->lane, &o->err);
+	else if (!o->reading)
+		end_later(o);
+}

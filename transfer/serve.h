@@ -1,0 +1,43 @@
+/*
+ * transfer/serve.h: UploadFile and DownloadFile, served in the sandbox.
+ *
+ * A transfer is a transaction: a file appears under its name complete, verified and
+ * synced, or it does not appear. Memory is bounded by the stream's window whatever
+ * the size; nothing is staged. Statuses are those of docs/wire.md, "Transfers".
+ */
+#ifndef TRANSFER_SERVE_H
+#define TRANSFER_SERVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/loop.h"
+#include "base/worker.h"
+#include "relay/dialer.h"
+#include "relay/framed.h"
+
+#define TRANSFER_CHUNK ((size_t)1 << 20)  /* bytes of one message sent; less at the start */
+#define TRANSFER_WINDOW ((size_t)4 << 20) /* bytes read ahead or waiting for the disk */
+#define TRANSFER_ARCHIVES_MAX 64	  /* archives packed or unpacked at once; each has a thread */
+#define TRANSFER_MAX 256		  /* transfers at once; more: RESOURCE_EXHAUSTED */
+
+/* What transfers of one sandbox share. Lives as long as the loop. */
+struct transfers;
+
+struct transfer_options {
+	struct loop *loop;
+	struct workers *workers; /* file I/O; on its threads paths have the sandbox user's rights */
+	int workdir;		 /* where relative paths start; borrowed */
+	int slash;		 /* where absolute ones do: "/" of the sandbox; borrowed */
+};
+
+struct transfers *transfers_create(const struct transfer_options *, struct err *);
+
+/* Asserts that none is running. */
+void transfers_free(struct transfers *);
+
+/* Take the channel over; for the rows of a channel_method table. */
+void transfer_serve_upload(struct transfers *, struct framed *, const struct channel_request *);
+void transfer_serve_download(struct transfers *, struct framed *, const struct channel_request *);
+
+#endif

@@ -1,0 +1,245 @@
+/* UploadFile, served: the first message says what, an inflow does it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "openshell/v1/openshell.pb-c.h"
+#include "proto/codec.h"
+#include "transfer/flow.h"
+#include "transfer/transfers.h"
+
+struct upload {
+	struct transfers *transfers;
+	struct framed *call; /* NULL: the client is gone */
+	struct inflow *flow; /* NULL: it has ended */
+	char *path;
+	bool make_parents;
+	bool archive;
+	bool answered;
+};
+
+static void upload_free(struct upload *u)
+{
+	transfers_leave(u->transfers, u->archive);
+	inflow_free(u->flow);
+	free(u->path);
+	free(u);
+}
+
+static void answer(struct upload *u, const struct flow_result *result, const struct err *err)
+{
+	Openshell__V1__UploadFileResponse r = OPENSHELL__V1__UPLOAD_FILE_RESPONSE__INIT;
+	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
+	uint8_t packed[128];
+	struct err failed = *err;
+
+	u->answered = true;
+	digest.algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
+	digest.value = (ProtobufCBinaryData){.len = DIGEST_SIZE, .data = (uint8_t *)result->digest};
+	r.bytes_written = result->bytes;
+	r.entries = result->entries;
+	if (!u->archive)
+		r.digest = &digest;
+	if (failed.code == GRPC_OK && framed_send(u->call, packed, codec_pack(&r.base, packed)) != 0)
+		err_set(&failed, GRPC_INTERNAL, "the answer could not be sent");
+	framed_finish(u->call, failed.code == GRPC_OK ? NULL : &failed);
+}
+
+static void flow_used(void *cookie, size_t bytes)
+{
+	struct upload *u = cookie;
+
+	if (u->call != NULL)
+		framed_credit(u->call, bytes);
+}
+
+static void flow_ended(void *cookie, const struct err *err)
+{
+	struct upload *u = cookie;
+	struct flow_result result;
+	struct err copy = *err;
+
+	inflow_result(u->flow, &result);
+	inflow_free(u->flow);
+	u->flow = NULL;
+	if (u->call == NULL)
+		upload_free(u);
+	else
+		answer(u, &result, &copy);
+}
+
+static void call_payload(void *cookie, struct slice data)
+{
+	struct upload *u = cookie;
+	size_t len = data.len;
+
+	if (u->flow != NULL) {
+		inflow_push(u->flow, data);
+		return;
+	}
+	slice_release(&data);
+	framed_credit(u->call, len);
+}
+
+static void call_message(void *cookie, const uint8_t *message, size_t len)
+{
+	struct upload *u = cookie;
+	struct err err;
+
+	(void)message;
+	if (len == 0 || u->flow == NULL)
+		return;
+	err_set(&err, GRPC_INVALID_ARGUMENT, "a second metadata; chunk was expected");
+	inflow_abort(u->flow, &err);
+}
+
+static void call_end(void *cookie, const struct err *status)
+{
+	struct upload *u = cookie;
+
+	(void)status;
+	if (u->flow != NULL)
+		inflow_eof(u->flow, NULL);
+}
+
+static void call_closed(void *cookie, const struct err *why)
+{
+	struct upload *u = cookie;
+	struct err err;
+
+	(void)why;
+	u->call = NULL;
+	if (u->flow == NULL) {
+		upload_free(u);
+		return;
+	}
+	err_set(&err, GRPC_CANCELLED, "the client is gone");
+	inflow_abort(u->flow, &err);
+}
+
+static const struct framed_ops call_ops = {
+    .payload = call_payload,
+    .message = call_message,
+    .end = call_end,
+    .closed = call_closed,
+};
+
+/* The beginning. */
+
+static int take_digest(struct place_options *o, const Towline__V1__Digest *d, struct err *err)
+{
+	size_t want = 0;
+
+	if (d == NULL || d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED)
+		return 0;
+	if (d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128) {
+		o->digest = PLACE_DIGEST_XXH3_128;
+		want = 16;
+	} else if (d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_SHA256) {
+		o->digest = PLACE_DIGEST_SHA256;
+		want = 32;
+	}
+	if (want == 0 || d->value.len != want)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "digest: %zu bytes of algorithm %d; XXH3_128 has 16, SHA256 has 32", d->value.len,
+		    (int)d->algorithm);
+	memcpy(o->expected, d->value.data, want);
+	return 0;
+}
+
+static int check_metadata(const Openshell__V1__UploadFileMetadata *m, struct err *err)
+{
+	const char *later = NULL;
+
+	if (m->upload_id[0] != '\0')
+		later = "upload_id";
+	else if (m->offset != 0)
+		later = "offset";
+	else if (m->if_exists != TOWLINE__V1__IF_EXISTS__IF_EXISTS_UNSPECIFIED &&
+	    m->if_exists != TOWLINE__V1__IF_EXISTS__IF_EXISTS_REPLACE)
+		later = "if_exists other than REPLACE";
+	else if (m->is_archive && m->digest != NULL)
+		later = "digest of an archive";
+	if (later != NULL)
+		return err_set(err, GRPC_UNIMPLEMENTED, "%s is not served yet; leave it out", later);
+	if (m->remote_path[0] == '\0')
+		return err_set(err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name where to put the %s",
+		    m->is_archive ? "archive's content" : "file");
+	if (m->mode > 07777)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "mode: %o has more than permission bits", m->mode);
+	return 0;
+}
+
+static int open_root(void *arg, struct err *err)
+{
+	struct upload *u = arg;
+
+	return transfers_open_directory(u->transfers, u->path, u->make_parents, err);
+}
+
+static struct inflow *start_flow(struct upload *u, const Openshell__V1__UploadFileMetadata *m, struct err *err)
+{
+	struct inflow_env env = {.flow = {.loop = u->transfers->loop, .workers = u->transfers->workers,
+				     .ended = flow_ended, .cookie = u},
+	    .used = flow_used};
+	struct place_options o = {
+	    .workdir = u->transfers->workdir,
+	    .slash = u->transfers->slash,
+	    .path = u->path,
+	    .make_parents = u->make_parents,
+	    .size_known = !m->size_unknown,
+	    .size = m->size_bytes,
+	    .mode = m->mode,
+	};
+
+	if (u->archive)
+		return inflow_tree(&env, open_root, u, err);
+	if (m->modified_time != NULL) {
+		o.has_mtime = true;
+		o.mtime = (struct timespec){.tv_sec = m->modified_time->seconds,
+		    .tv_nsec = m->modified_time->nanos};
+	}
+	return take_digest(&o, m->digest, err) == 0 ? inflow_file(&env, &o, err) : NULL;
+}
+
+static int serve(struct transfers *t, struct framed *call, const Openshell__V1__UploadFileMetadata *m,
+    bool half_closed, struct err *err)
+{
+	struct upload *u;
+
+	if (check_metadata(m, err) != 0 || transfers_enter(t, m->is_archive, err) != 0)
+		return -1;
+	if ((u = calloc(1, sizeof(*u))) == NULL) {
+		transfers_leave(t, m->is_archive);
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	}
+	*u = (struct upload){.transfers = t, .call = call, .archive = m->is_archive,
+	    .make_parents = !m->no_parents, .path = strdup(m->remote_path)};
+	if (u->path == NULL)
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (u->path == NULL || (u->flow = start_flow(u, m, err)) == NULL) {
+		upload_free(u);
+		return -1;
+	}
+	framed_bind(call, &call_ops, u);
+	if (half_closed)
+		inflow_eof(u->flow, NULL);
+	return 0;
+}
+
+void transfer_serve_upload(struct transfers *t, struct framed *call, const struct channel_request *r)
+{
+	enum guard_result why;
+	struct err err = {0};
+	Openshell__V1__UploadFileRequest *first = codec_unpack(
+	    &openshell__v1__upload_file_request__descriptor, r->first_message, r->first_len, &why);
+
+	if (first == NULL)
+		err_set(&err, (enum grpc_code)guard_status(why), "UploadFileRequest: %s", guard_text(why));
+	else if (first->payload_case != OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA)
+		err_set(&err, GRPC_INVALID_ARGUMENT, "the first message of UploadFile must be metadata");
+	else
+		serve(t, call, first->metadata, r->half_closed, &err);
+	codec_free(first);
+	if (err.code != GRPC_OK)
+		framed_finish(call, &err);
+}
