@@ -13,6 +13,7 @@
 #include "proto/codec.h"
 #include "proto/descriptors.h"
 #include "proto/messages.h"
+#include "support/alloc.h"
 
 static char *text(const char *s)
 {
@@ -106,6 +107,33 @@ static void test_refusals_leave_nothing(void **state)
 	assert_null(
 	    codec_unpack_within(&openshell__v1__relay_init__descriptor, cut_off, 3, &small, &why));
 	assert_int_equal(why, GUARD_TOO_LARGE);
+}
+
+/* Sandbox{metadata{id, labels{}, labels{}}, status{conditions{}, conditions{}, 9: 0}} */
+static void unpack_or_run_out(void *cookie)
+{
+	static const uint8_t sandbox[] = "\x0a\x07\x0a\x01x\x22\x00\x22\x00"
+					 "\x1a\x06\x2a\x00\x2a\x00\x48\x00";
+	enum guard_result why;
+	void *m =
+	    codec_unpack(&openshell__v1__sandbox__descriptor, sandbox, sizeof(sandbox) - 1, &why);
+
+	(void)cookie;
+	assert_int_equal(m == NULL, alloc_has_failed());
+	assert_int_equal(why, m != NULL ? GUARD_OK : GUARD_NO_MEMORY);
+	codec_free(m);
+}
+
+static void test_out_of_memory(void **state)
+{
+	Openshell__V1__HealthRequest request = OPENSHELL__V1__HEALTH_REQUEST__INIT;
+	size_t len;
+
+	(void)state;
+	alloc_torture(unpack_or_run_out, NULL);
+	alloc_fail_at(1, false);
+	assert_null(codec_pack_new(&request.base, &len));
+	alloc_fail_at(0, false);
 }
 
 /* xorshift; a test has to fail the same way twice. */
@@ -250,6 +278,7 @@ int main(void)
 		cmocka_unit_test(test_presence),
 		cmocka_unit_test(test_empty_message),
 		cmocka_unit_test(test_refusals_leave_nothing),
+		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_guard_and_protobuf_c_agree),
 	};
 

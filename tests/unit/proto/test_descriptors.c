@@ -211,5 +211,5 @@ int main(void)
 		cmocka_unit_test(test_oneofs_have_the_names_of_the_table),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, tsv_setup, tsv_teardown);
 }

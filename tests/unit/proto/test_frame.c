@@ -21,6 +21,7 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "proto/frame.h"
+#include "support/alloc.h"
 
 #define LIMIT       4096
 #define OTHER_LIMIT 64
@@ -265,6 +266,32 @@ static void test_limit_of_others(void **state)
 	check_splits(FRAME_SHAPE_BYTES, stream, sizeof(stream), "65(!8");
 }
 
+/* Only messages without payload need memory. */
+static void test_out_of_memory(void **state)
+{
+	static const uint8_t payload[] = "\0\0\0\0\5\x12\3abc", init[] = "\0\0\0\0\2\x0a\0";
+	struct frame_decoder d;
+	struct frame_event ev;
+	size_t at = 0;
+
+	(void)state;
+	alloc_fail_at(1, true);
+	frame_decoder_init(&d, FRAME_SHAPE_BYTES, LIMIT, OTHER_LIMIT);
+	do
+		at += frame_decoder_feed(&d, payload + at, sizeof(payload) - 1 - at, &ev);
+	while (ev.kind == FRAME_BEGIN || ev.kind == FRAME_PAYLOAD);
+	assert_int_equal(ev.kind, FRAME_END);
+	assert_false(alloc_has_failed());
+
+	at = frame_decoder_feed(&d, init, sizeof(init) - 1, &ev);
+	assert_int_equal(ev.kind, FRAME_BEGIN);
+	frame_decoder_feed(&d, init + at, sizeof(init) - 1 - at, &ev);
+	alloc_fail_at(0, false);
+	assert_int_equal(ev.kind, FRAME_ERROR);
+	assert_int_equal(ev.code, 8);
+	frame_decoder_free(&d);
+}
+
 static void test_an_error_stays(void **state)
 {
 	struct frame_decoder d;
@@ -430,6 +457,7 @@ int main(void)
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_prefix),
 		cmocka_unit_test(test_limit_of_others),
+		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_an_error_stays),
 		cmocka_unit_test(test_ends_within_a_message),
 		cmocka_unit_test(test_exec_events),

@@ -153,5 +153,5 @@ int main(void)
 		cmocka_unit_test(test_table_is_sorted_and_found),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, tsv_setup, tsv_teardown);
 }

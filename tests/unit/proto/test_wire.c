@@ -365,5 +365,5 @@ int main(void)
 		cmocka_unit_test(test_payloads_are_field_2),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, tsv_setup, tsv_teardown);
 }

@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "support/leak.h"
+
 #define TSV_COLUMNS_MAX 12
 
 struct tsv {
@@ -80,6 +82,18 @@ static inline bool tsv_is_declared(const char *api)
 {
 	return strcmp(api, "0.1.5") == 0 || strcmp(api, "contract") == 0 ||
 	    strcmp(api, "legacy") == 0;
+}
+
+/* Of a group of tests: no table is left open. */
+static inline int tsv_setup(void **state)
+{
+	*state = leak_begin();
+	return 0;
+}
+
+static inline int tsv_teardown(void **state)
+{
+	return leak_end(*state);
 }
 
 #endif
