@@ -13,10 +13,10 @@
 #define ADDRESS_TEXT_MAX 128
 
 struct address {
-	bool tls;	/* https:// */
-	bool is_unix;	/* unix:PATH */
+	bool tls;        /* https:// */
+	bool is_unix;    /* unix:PATH */
 	bool is_numeric; /* ${sa} is filled; else ${host} must be looked up */
-	char host[256]; /* name or address without brackets; path for Unix sockets */
+	char host[256];  /* name or address without brackets; path for Unix sockets */
 	uint16_t port;
 	struct sockaddr_storage sa;
 	socklen_t sa_len;

@@ -12,7 +12,8 @@ struct crypto_sha256;
 
 struct crypto_sha256 *crypto_sha256_create(void); /* NULL: no memory */
 void crypto_sha256_update(struct crypto_sha256 *, const void *, size_t);
-void crypto_sha256_value(struct crypto_sha256 *, uint8_t out[static CRYPTO_SHA256_SIZE]); /* ends it */
+void crypto_sha256_value(
+    struct crypto_sha256 *, uint8_t out[static CRYPTO_SHA256_SIZE]); /* ends it */
 void crypto_sha256_free(struct crypto_sha256 *);
 
 /* In one go. */

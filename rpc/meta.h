@@ -15,7 +15,8 @@
 #include "base/err.h"
 
 #define RPC_META_ITEMS_MAX 64
-#define RPC_META_BYTES_MAX 16384 /* names and values of one header block; also SETTINGS_MAX_HEADER_LIST_SIZE */
+/* Names and values of one header block; also SETTINGS_MAX_HEADER_LIST_SIZE. */
+#define RPC_META_BYTES_MAX 16384
 
 struct rpc_meta_item {
 	char *name;
