@@ -1,0 +1,142 @@
+/*
+ * What both directions of a client's transfer share: the call, the progress, and an
+ * end that waits for the call and for the file system, whichever is later.
+ */
+#include "transfer/client_transfer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PROGRESS_MS 100
+
+static void transfer_free(struct transfer *t)
+{
+	outflow_free(t->out);
+	inflow_free(t->in);
+	timer_free(t->progress);
+	if (t->fd >= 0)
+		close(t->fd);
+	free(t->sandbox);
+	free(t->workspace);
+	free(t->local);
+	free(t->remote);
+	free(t);
+}
+
+static void run_done(struct post *post)
+{
+	struct transfer *t = (struct transfer *)((char *)post - offsetof(struct transfer, post));
+	const struct transfer_ops *ops = t->ops;
+	void *cookie = t->cookie;
+	struct transfer_result result = t->result;
+	struct err err = t->err;
+
+	transfer_free(t);
+	ops->done(cookie, &result, &err);
+}
+
+void transfer_check_done(struct transfer *t)
+{
+	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->post.pending)
+		return;
+	t->post.run = run_done;
+	loop_post(t->loop, &t->post);
+}
+
+void transfer_fail(struct transfer *t, const struct err *err)
+{
+	struct framed *call = t->call;
+
+	if (t->err.code == GRPC_OK)
+		t->err = *err;
+	t->call = NULL;
+	if (call != NULL)
+		framed_cancel(call, err);
+	if (t->out != NULL)
+		outflow_stop(t->out);
+	if (t->in != NULL)
+		inflow_abort(t->in, err);
+	transfer_check_done(t);
+}
+
+void transfer_cancel(struct transfer *t)
+{
+	struct err err;
+
+	err_set(&err, GRPC_CANCELLED, "stopped");
+	transfer_fail(t, &err);
+}
+
+static void on_progress(void *cookie)
+{
+	struct transfer *t = cookie;
+	struct transfer_progress p = {.bytes = t->moved, .total = t->total};
+
+	timer_start(t->progress, PROGRESS_MS);
+	t->ops->progress(t->cookie, &p);
+}
+
+static char *copy(const char *text, bool *failed)
+{
+	char *c = strdup(text != NULL ? text : "");
+
+	*failed = *failed || c == NULL;
+	return c;
+}
+
+struct transfer *transfer_create(struct loop *loop, const struct transfer_request *r, struct err *err)
+{
+	struct transfer *t = calloc(1, sizeof(*t));
+	bool failed = t == NULL;
+
+	if (!failed) {
+		t->loop = loop;
+		t->client = r->client;
+		t->workers = r->workers;
+		t->sandbox = copy(r->sandbox, &failed);
+		t->workspace = copy(r->workspace, &failed);
+		t->local = copy(r->local, &failed);
+		t->remote = copy(r->remote, &failed);
+		t->user_fd = r->fd;
+		t->fd = -1;
+		t->recursive = r->recursive;
+		t->mode = r->mode;
+		t->offset = r->offset;
+		t->length = r->length;
+		t->ops = r->ops;
+		t->cookie = r->cookie;
+		t->progress = timer_create_on(loop, on_progress, t);
+		failed = failed || t->progress == NULL;
+	}
+	if (failed) {
+		if (t != NULL)
+			transfer_free(t);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	if (r->ops->progress != NULL)
+		timer_start(t->progress, PROGRESS_MS);
+	return t;
+}
+
+int transfer_call(struct transfer *t, const char *path, const struct framed_ops *ops, struct err *err)
+{
+	struct rpc_client_call call = {.path = path};
+
+	t->call = framed_call(t->client, &call, NULL, ops, t, err);
+	return t->call != NULL ? 0 : -1;
+}
+
+void transfer_note(void *cookie, const char *text)
+{
+	struct transfer *t = cookie;
+
+	if (t->ops->note != NULL)
+		t->ops->note(t->cookie, text);
+}
+
+void transfer_free_unstarted(struct transfer *t)
+{
+	transfer_free(t);
+}

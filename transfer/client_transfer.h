@@ -1,0 +1,50 @@
+/* transfer/client_transfer.h: a transfer as client.c, put.c and get.c share it. Private
+ * to the room. */
+#ifndef TRANSFER_CLIENT_TRANSFER_H
+#define TRANSFER_CLIENT_TRANSFER_H
+
+#include "transfer/client.h"
+#include "transfer/flow.h"
+
+struct transfer {
+	struct job job; /* first; opens the local side, while ${working} */
+	struct loop *loop;
+	struct rpc_client *client;
+	struct workers *workers;
+	char *sandbox, *workspace, *local, *remote;
+	int user_fd; /* borrowed; -1: ${local} */
+	int fd;	     /* opened here, until a flow takes it */
+	bool recursive;
+	uint32_t mode;
+	uint64_t offset, length;
+	const struct transfer_ops *ops;
+	void *cookie;
+
+	bool working;
+	struct framed *call; /* NULL: over */
+	struct outflow *out;
+	struct inflow *in;
+	struct timer *progress;
+	uint64_t moved, total;
+	bool answered; /* the message that says all went well has come */
+	struct transfer_result result;
+	struct err err; /* the first thing that went wrong */
+	struct post post;
+};
+
+/* The request's strings are copied. */
+struct transfer *transfer_create(struct loop *, const struct transfer_request *, struct err *);
+void transfer_free_unstarted(struct transfer *);
+
+int transfer_call(struct transfer *, const char *path, const struct framed_ops *, struct err *);
+
+/* Ends everything that still runs; done() comes when it has. */
+void transfer_fail(struct transfer *, const struct err *);
+
+/* To be called whenever one of the call, the job and the flows is over. */
+void transfer_check_done(struct transfer *);
+
+/* flow_env.note, with the transfer as cookie. */
+void transfer_note(void *cookie, const char *text);
+
+#endif

@@ -1,0 +1,208 @@
+/* The client's download: a DownloadFile call onto a local file, a descriptor or a tree. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/beneath.h"
+#include "openshell/v1/openshell.pb-c.h"
+#include "proto/codec.h"
+#include "transfer/client_transfer.h"
+
+static void flow_used(void *cookie, size_t bytes)
+{
+	struct transfer *t = cookie;
+
+	t->moved += bytes;
+	if (t->call != NULL)
+		framed_credit(t->call, bytes);
+}
+
+static void flow_ended(void *cookie, const struct err *err)
+{
+	struct transfer *t = cookie;
+	struct flow_result r;
+	struct err copy = *err;
+
+	inflow_result(t->in, &r);
+	inflow_free(t->in);
+	t->in = NULL;
+	t->result.bytes = r.bytes;
+	t->result.wire_bytes = r.wire;
+	t->result.skipped = r.skipped;
+	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
+	if (copy.code != GRPC_OK)
+		transfer_fail(t, &copy);
+	transfer_check_done(t);
+}
+
+/* The directory to unpack into is made if it is missing. On the flow's thread. */
+static int open_root(void *arg, struct err *err)
+{
+	struct transfer *t = arg;
+
+	if (mkdir(t->local, 0777) != 0 && errno != EEXIST)
+		return err_sys(err, errno, "%s", t->local);
+	int fd = open(t->local, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 ? fd : err_sys(err, errno, "%s", t->local);
+}
+
+static int start_flow(struct transfer *t, const Openshell__V1__DownloadFileHeader *h, struct err *err)
+{
+	struct inflow_env env = {.flow = {.loop = t->loop, .workers = t->workers, .ended = flow_ended,
+				     .note = transfer_note, .cookie = t},
+	    .used = flow_used};
+	struct place_options o = {
+	    .workdir = AT_FDCWD,
+	    .path = t->local,
+	    .slash = t->fd,
+	    .size_known = true,
+	    .size = h->size_bytes,
+	    .mode = h->mode & 0777,
+	};
+
+	t->total = h->size_bytes;
+	if (t->user_fd >= 0)
+		t->in = inflow_fd(&env, t->user_fd, err);
+	else if (t->recursive)
+		t->in = inflow_tree(&env, open_root, t, err);
+	else {
+		if (h->modified_time != NULL) {
+			o.has_mtime = true;
+			o.mtime = (struct timespec){.tv_sec = h->modified_time->seconds,
+			    .tv_nsec = h->modified_time->nanos};
+		}
+		t->in = inflow_file(&env, &o, err);
+	}
+	return t->in != NULL ? 0 : -1;
+}
+
+/* Only the trailer makes a download complete; its digest is checked by the flow. */
+static int take_trailer(struct transfer *t, const Openshell__V1__DownloadFileTrailer *trailer, struct err *err)
+{
+	bool has = trailer->digest != NULL && trailer->digest->value.len == DIGEST_SIZE &&
+	    trailer->digest->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
+
+	if (t->in == NULL || t->answered)
+		return err_set(err, GRPC_INTERNAL, "a trailer where none belongs");
+	t->answered = true;
+	t->result.has_digest = has;
+	t->result.entries = trailer->entries;
+	inflow_eof(t->in, has ? trailer->digest->value.data : NULL);
+	return 0;
+}
+
+static void call_message(void *cookie, const uint8_t *message, size_t len)
+{
+	struct transfer *t = cookie;
+	enum guard_result why;
+	struct err err = {0};
+	Openshell__V1__DownloadFileResponse *r =
+	    codec_unpack(&openshell__v1__download_file_response__descriptor, message, len, &why);
+
+	if (r == NULL)
+		err_set(&err, GRPC_INTERNAL, "DownloadFileResponse: %s", guard_text(why));
+	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER && t->in == NULL)
+		start_flow(t, r->header, &err);
+	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER)
+		take_trailer(t, r->trailer, &err);
+	else if (len > 0)
+		err_set(&err, GRPC_INTERNAL, "a message that belongs nowhere in a download");
+	codec_free(r);
+	if (err.code != GRPC_OK)
+		transfer_fail(t, &err);
+}
+
+static void call_payload(void *cookie, struct slice data)
+{
+	struct transfer *t = cookie;
+	struct err err;
+
+	if (t->in != NULL) {
+		inflow_push(t->in, data);
+		return;
+	}
+	slice_release(&data);
+	err_set(&err, GRPC_INTERNAL, "content before its header");
+	transfer_fail(t, &err);
+}
+
+/* The stream is over; if that was not after a trailer, what came is undone. */
+static void call_over(struct transfer *t, const struct err *why)
+{
+	if (why->code != GRPC_OK && t->err.code == GRPC_OK && !t->answered)
+		t->err = *why;
+	if (!t->answered && t->err.code == GRPC_OK)
+		err_set(&t->err, GRPC_DATA_LOSS, "%s: the download ended before it was complete", t->remote);
+	if (!t->answered && t->in != NULL)
+		inflow_abort(t->in, &t->err);
+}
+
+static void call_end(void *cookie, const struct err *status)
+{
+	struct err none = {0};
+
+	call_over(cookie, status != NULL ? status : &none);
+}
+
+static void call_closed(void *cookie, const struct err *why)
+{
+	struct transfer *t = cookie;
+
+	t->call = NULL;
+	call_over(t, why);
+	transfer_check_done(t);
+}
+
+static const struct framed_ops call_ops = {
+    .payload = call_payload,
+    .message = call_message,
+    .end = call_end,
+    .closed = call_closed,
+};
+
+static int send_request(struct transfer *t, struct err *err)
+{
+	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	size_t len;
+
+	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
+	scope.workspace = t->workspace;
+	q.sandbox = t->sandbox;
+	q.remote_path = t->remote;
+	q.as_archive = t->recursive;
+	q.offset = t->offset;
+	q.length = t->length;
+	if (t->workspace[0] != '\0')
+		q.workspace_scope = &scope;
+	uint8_t *packed = codec_pack_new(&q.base, &len);
+	if (packed == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	int r = framed_send(t->call, packed, len);
+	free(packed);
+	if (r != 0)
+		return err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
+	framed_end(t->call);
+	return 0;
+}
+
+struct transfer *transfer_download(struct loop *loop, const struct transfer_request *r, struct err *err)
+{
+	struct transfer *t = transfer_create(loop, r, err);
+
+	if (t == NULL)
+		return NULL;
+	if ((t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		err_sys(err, errno, "/");
+	else if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) == 0 &&
+	    send_request(t, err) == 0)
+		return t;
+	if (t->call != NULL)
+		framed_cancel(t->call, err);
+	t->call = NULL;
+	transfer_free_unstarted(t);
+	return NULL;
+}
