@@ -39,7 +39,7 @@ static int parse_unix(const char *text, const char *rest, struct address *a, str
 
 	if (strncmp(rest, "//", 2) == 0) {
 		rest += 2;
-		if (*rest != '/')
+		if (rest[0] != '/' || rest[1] == '/')
 			return refuse(text, "a Unix socket is unix:/path or unix:///path", err);
 	}
 	if (*rest == '\0')

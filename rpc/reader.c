@@ -144,6 +144,8 @@ static int gather(struct rpc_reader *r, size_t len, struct err *err)
 
 	if (part > r->queue.bytes)
 		part = r->queue.bytes;
+	if (part == 0)
+		return 0;
 	if (reserve(r, r->filled + part, len, err) < 0)
 		return -1;
 	pop_bytes(&r->queue, r->message + r->filled, part);

@@ -86,7 +86,7 @@ static void names_what_it_does_not_understand(void **state)
 		"ftp://host:1", "ho st:1", "host\n:1", "h\xc3\xb6st:1", ".:1", ".host:1", "a..b:1",
 		"127.1:80", "0x7f000001:80", "0x7f.0.0.1:80", "2130706433:80", "0177.0.0.1:80",
 		"1.2.3.4.5:80", "256.0.0.1:80", "host.1:80", "unix:", "unix://", "unix://host/path",
-		"127.0.0.1:80/" };
+		"unix:////path", "127.0.0.1:80/" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
