@@ -122,23 +122,25 @@ int beneath_parent(int root, const char *path, bool make_parents, enum beneath_l
 			return err_set(err, GRPC_NOT_FOUND, "%s: its directory does not exist", path);
 		return fail(path, err);
 	}
-	return beneath_mkdir(root, dir, 0777, err) == 0 ? beneath_open(root, dir, O_PATH | O_DIRECTORY, 0, links, err)
-							: -1;
+	if (beneath_mkdir(root, dir, 0777, links, err) != 0)
+		return -1;
+	return beneath_open(root, dir, O_PATH | O_DIRECTORY, 0, links, err);
 }
 
 /* Opens the directory ${name} of ${fd}, making it if it is missing. ".." and links are
  * left to the kernel: only what openat2 finds beneath is entered. */
-static int enter(int root, const char *so_far, const char *full, mode_t mode, struct err *err)
+static int enter(int root, const char *so_far, const char *full, mode_t mode, enum beneath_links links,
+    struct err *err)
 {
 	char dir[BENEATH_PATH_MAX], last[BENEATH_NAME_MAX];
 	struct err none;
 
-	int fd = open_raw(root, so_far, O_PATH | O_DIRECTORY, 0, BENEATH_FOLLOW);
+	int fd = open_raw(root, so_far, O_PATH | O_DIRECTORY, 0, links);
 	if (fd >= 0 || errno != ENOENT)
 		return fd >= 0 ? fd : fail(full, err);
 	if (split(so_far, dir, last, &none) != 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: \"..\" of what does not exist", full);
-	int parent = open_raw(root, dir, O_PATH | O_DIRECTORY, 0, BENEATH_FOLLOW);
+	int parent = open_raw(root, dir, O_PATH | O_DIRECTORY, 0, links);
 	if (parent < 0)
 		return fail(full, err);
 	int r = mkdirat(parent, last, mode);
@@ -146,10 +148,10 @@ static int enter(int root, const char *so_far, const char *full, mode_t mode, st
 	close(parent);
 	if (r != 0 && saved != EEXIST)
 		return err_sys(err, saved, "%s", full);
-	return beneath_open(root, so_far, O_PATH | O_DIRECTORY, 0, BENEATH_FOLLOW, err);
+	return beneath_open(root, so_far, O_PATH | O_DIRECTORY, 0, links, err);
 }
 
-int beneath_mkdir(int root, const char *path, mode_t mode, struct err *err)
+int beneath_mkdir(int root, const char *path, mode_t mode, enum beneath_links links, struct err *err)
 {
 	char so_far[BENEATH_PATH_MAX];
 	size_t depth = 0, len = strlen(path);
@@ -164,7 +166,7 @@ int beneath_mkdir(int root, const char *path, mode_t mode, struct err *err)
 			    BENEATH_DEPTH_MAX);
 		memcpy(so_far, path, end);
 		so_far[end] = '\0';
-		int fd = enter(root, so_far, path, mode, err);
+		int fd = enter(root, so_far, path, mode, links, err);
 		if (fd < 0)
 			return -1;
 		close(fd);

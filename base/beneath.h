@@ -47,7 +47,8 @@ int beneath_open(int root, const char *path, int flags, mode_t mode, enum beneat
 int beneath_parent(int root, const char *path, bool make_parents, enum beneath_links,
     char last[BENEATH_NAME_MAX], struct err *);
 
-int beneath_mkdir(int root, const char *path, mode_t, struct err *); /* with parents; existing is fine */
+/* With parents; what exists is fine. */
+int beneath_mkdir(int root, const char *path, mode_t, enum beneath_links, struct err *);
 int beneath_stat(int root, const char *path, struct stat *, enum beneath_links, struct err *);
 
 /* Removes a whole tree, never through a symlink; a missing one is fine. */

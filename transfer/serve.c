@@ -55,7 +55,7 @@ int transfers_open_directory(struct transfers *t, const char *path, bool make, s
 	if (fd >= 0 || !make || err->code != GRPC_NOT_FOUND)
 		return fd;
 	err_clear(err);
-	if (beneath_mkdir(root, rest, 0777, err) != 0)
+	if (beneath_mkdir(root, rest, 0777, links, err) != 0)
 		return -1;
 	return beneath_open(root, rest, O_RDONLY | O_DIRECTORY, 0, links, err);
 }

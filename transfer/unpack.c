@@ -70,21 +70,20 @@ static int clean_name(const char *name, char out[static TREE_PATH_MAX], struct e
 
 	if (name[0] == '/')
 		return err_set(err, GRPC_PERMISSION_DENIED, "%s: the archive has an absolute name", name);
-	while (*name != '\0') {
-		size_t n = strcspn(name, "/");
-		if (n == 2 && name[0] == '.' && name[1] == '.')
+	for (const char *at = name; *at != '\0';) {
+		size_t n = strcspn(at, "/");
+		if (n == 2 && at[0] == '.' && at[1] == '.')
 			return err_set(err, GRPC_PERMISSION_DENIED, "%s: the archive has a name with \"..\"", name);
-		if (n > 0 && !(n == 1 && name[0] == '.')) {
-			if (n >= BENEATH_NAME_MAX || len + n + 2 > TREE_PATH_MAX ||
-			    ++depth > TREE_DEPTH_MAX)
+		if (n > 0 && !(n == 1 && at[0] == '.')) {
+			if (n >= BENEATH_NAME_MAX || len + n + 2 > TREE_PATH_MAX || ++depth > TREE_DEPTH_MAX)
 				return err_set(err, GRPC_INVALID_ARGUMENT,
 				    "%.100s...: too long or too deep a name in the archive", name);
 			if (len > 0)
 				out[len++] = '/';
-			memcpy(out + len, name, n);
+			memcpy(out + len, at, n);
 			len += n;
 		}
-		name += n + (name[n] == '/');
+		at += n + (at[n] == '/');
 	}
 	out[len] = '\0';
 	return 0;
@@ -107,7 +106,7 @@ static int enter_parent(struct unpack *u, const char *path, const char **last, s
 	u->dir = beneath_open(u->opt->root, dir, O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
 	if (u->dir < 0 && err->code == GRPC_NOT_FOUND) {
 		err_clear(err);
-		if (beneath_mkdir(u->opt->root, dir, 0777, err) == 0)
+		if (beneath_mkdir(u->opt->root, dir, 0777, BENEATH_NO_LINKS, err) == 0)
 			u->dir = beneath_open(u->opt->root, dir, O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
 	}
 	return u->dir < 0 ? -1 : 0;
@@ -247,7 +246,7 @@ static int unpack_hardlink(struct unpack *u, struct archive_entry *e, const char
 	int r = -1;
 
 	if (clean_name(archive_entry_hardlink(e), target, err) != 0)
-		return -1;
+		return err_wrap(err, "%s: a link to", path);
 	int dir = beneath_parent(u->opt->root, target, false, BENEATH_NO_LINKS, name, err);
 	if (dir < 0)
 		return err_wrap(err, "%s: a link to", path);
