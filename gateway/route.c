@@ -1,0 +1,312 @@
+#include "gateway/route.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/control.h"
+#include "gateway/gateway.h"
+#include "gateway/message.h"
+#include "openshell/v1/openshell.pb-c.h"
+#include "proto/codec.h"
+#include "proto/methods.h"
+#include "rpc/reader.h"
+
+#define SERVICE "/openshell.v1.OpenShell/"
+
+/* The first message of a stream that carries bytes: names and numbers only. */
+#define FIRST_SMALL ((size_t)64 << 10)
+
+/* What arrived behind the first message lies in the slice that completed it. */
+#define REST_SLICES_MAX 4
+
+/* First messages, one function a type. */
+
+static int expected(const char *what, struct err *err)
+{
+	return err_set(err, GRPC_INVALID_ARGUMENT, "the first message must be \"%s\"", what);
+}
+
+static int scope_of(struct route_target *t,
+    const Openshell__Datamodel__V1__WorkspaceSelector *scope, struct err *err)
+{
+	return control_workspace_of(scope, &t->workspace, err);
+}
+
+static int target_exec(void *message, struct route_target *t, struct err *err)
+{
+	Openshell__V1__ExecSandboxRequest *r = message;
+
+	t->sandbox = &r->sandbox;
+	return scope_of(t, r->workspace_scope, err);
+}
+
+static int target_interactive(void *message, struct route_target *t, struct err *err)
+{
+	Openshell__V1__ExecSandboxInput *m = message;
+
+	if (m->payload_case != OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START)
+		return expected("start", err);
+	return target_exec(m->start, t, err);
+}
+
+static int target_upload(void *message, struct route_target *t, struct err *err)
+{
+	Openshell__V1__UploadFileRequest *m = message;
+
+	if (m->payload_case != OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA)
+		return expected("metadata", err);
+	t->sandbox = &m->metadata->sandbox;
+	return scope_of(t, m->metadata->workspace_scope, err);
+}
+
+static int target_download(void *message, struct route_target *t, struct err *err)
+{
+	Openshell__V1__DownloadFileRequest *r = message;
+
+	t->sandbox = &r->sandbox;
+	return scope_of(t, r->workspace_scope, err);
+}
+
+static int target_forward(void *message, struct route_target *t, struct err *err)
+{
+	Openshell__V1__TcpForwardFrame *m = message;
+	Openshell__V1__TcpForwardInit *init = m->init;
+
+	if (m->payload_case != OPENSHELL__V1__TCP_FORWARD_FRAME__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &init->sandbox;
+	t->workspace = init->workspace[0] != '\0' ? init->workspace : NULL;
+	switch (init->target_case) {
+	case OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_TCP:
+		t->tcp_host = init->tcp->host;
+		t->tcp_port = init->tcp->port;
+		return 0;
+	case OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_SSH:
+		return err_set(err, GRPC_UNIMPLEMENTED,
+		    "ForwardTcp: the target \"ssh\" is not served by this gateway");
+	default:
+		return err_set(err, GRPC_INVALID_ARGUMENT, "init: the target \"tcp\" is missing");
+	}
+}
+
+static const struct route routes[] = {
+	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
+	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
+	{ SERVICE "ForwardTcp", "init", FIRST_SMALL, target_forward },
+	{ SERVICE "UploadFile", "metadata", FIRST_SMALL, target_upload },
+	{ SERVICE "DownloadFile", NULL, FIRST_SMALL, target_download },
+};
+
+const struct route *route_find(const char *path)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (strcmp(routes[i].path, path) == 0)
+			return &routes[i];
+	return NULL;
+}
+
+int route_decode(const struct route *route, const uint8_t *data, size_t len, void **message,
+    struct route_target *target, struct err *err)
+{
+	*target = (struct route_target){ 0 };
+	*message = message_unpack(methods_find(route->path)->request, data, len, err);
+	if (*message == NULL)
+		return -1;
+	if (route->target(*message, target, err) == 0)
+		return 0;
+	codec_free(*message);
+	*message = NULL;
+	return -1;
+}
+
+/* Replaces a text of an unpacked message, which codec_free() frees. */
+static int replace(char **field, const char *text, struct err *err)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (*field != protobuf_c_empty_string)
+		free(*field);
+	*field = copy;
+	return 0;
+}
+
+/* Hands the call over; -1 if it is still the caller's. */
+static int hand_over(struct rpc_call *call, struct gateway *g, const struct route *route,
+    void *message, const struct route_target *target, struct bufq *rest, struct err *err)
+{
+	char id[NAMES_ID_MAX + 1];
+	struct tunnel_request request = {
+		.sandbox_id = id,
+		.method = route->path,
+		.subject = GATEWAY_LOCAL_SUBJECT,
+		.half_closed = route->first == NULL,
+		.tcp_host = target->tcp_host,
+		.tcp_port = target->tcp_port,
+	};
+	uint8_t *first;
+
+	if (directory_admit(g->directory, *target->sandbox, target->workspace, id, err) != 0 ||
+	    replace(target->sandbox, id, err) != 0)
+		return -1;
+	if ((first = codec_pack_new(message, &request.first_len)) == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	request.first_message = first;
+	tunnels_route(g->tunnels, call, &request, rest);
+	free(first);
+	return 0;
+}
+
+static int route_first(struct rpc_call *call, struct gateway *g, const struct route *route,
+    const uint8_t *data, size_t len, struct bufq *rest, struct err *err)
+{
+	struct route_target target;
+	void *message;
+	int result;
+
+	if (route_decode(route, data, len, &message, &target, err) != 0)
+		return -1;
+	result = hand_over(call, g, route, message, &target, rest, err);
+	codec_free(message);
+	return result;
+}
+
+void route_request(struct rpc_call *call, void *gateway, const uint8_t *message, size_t len)
+{
+	struct err err;
+
+	if (route_first(call, gateway, route_find(rpc_call_path(call)), message, len, NULL, &err) !=
+	    0)
+		rpc_call_finish(call, &err);
+}
+
+/* A stream whose first message has not come whole. */
+struct gathering {
+	struct rpc_call *call;
+	struct gateway *gateway;
+	const struct route *route;
+	struct rpc_reader reader;
+	struct timer *timer; /* for the first message */
+	bool finished;       /* the client has been told; closed() frees */
+};
+
+static void gathering_free(struct gathering *g)
+{
+	timer_free(g->timer);
+	rpc_reader_free(&g->reader);
+	free(g);
+}
+
+static void refuse(struct gathering *g, const struct err *err)
+{
+	g->finished = true;
+	timer_stop(g->timer);
+	rpc_call_finish(g->call, err);
+}
+
+/* The first message is whole; ${arrived} bytes came last, some of them behind it. Those
+ * are the tunnel's, and so is their credit. */
+static void on_first(struct gathering *g, const uint8_t *data, size_t len, size_t arrived)
+{
+	struct route_target target;
+	struct bufq rest;
+	struct err err;
+	void *message;
+
+	if (route_decode(g->route, data, len, &message, &target, &err) != 0) {
+		refuse(g, &err);
+		return;
+	}
+	bufq_init(&rest, REST_SLICES_MAX, LOOP_BLOCK_SIZE);
+	if (rpc_reader_rest(&g->reader, &rest) != 0) {
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		refuse(g, &err);
+	} else {
+		rpc_call_credit(g->call, arrived - rest.bytes);
+		if (hand_over(g->call, g->gateway, g->route, message, &target, &rest, &err) == 0)
+			gathering_free(g);
+		else
+			refuse(g, &err);
+	}
+	bufq_free(&rest);
+	codec_free(message);
+}
+
+static void on_data(void *cookie, struct slice slice)
+{
+	struct gathering *g = cookie;
+	const uint8_t *message;
+	size_t len, bytes = slice.len;
+	struct err err;
+	int got = rpc_reader_push(&g->reader, slice, &err);
+
+	if (got == 0)
+		got = rpc_reader_next(&g->reader, &message, &len, &err);
+	if (got < 0)
+		refuse(g, &err);
+	else if (got == 0)
+		rpc_call_credit(g->call, bytes); /* a first message may be larger than the window */
+	else
+		on_first(g, message, len, bytes);
+}
+
+static void on_end(void *cookie, const struct err *status, const struct rpc_meta *trailers)
+{
+	struct gathering *g = cookie;
+	struct err err;
+
+	(void)status;
+	(void)trailers;
+	if (g->finished)
+		return;
+	if (rpc_reader_is_partial(&g->reader))
+		err_set(&err, GRPC_INVALID_ARGUMENT, "the stream ended within its first message");
+	else
+		err_set(&err, GRPC_INVALID_ARGUMENT,
+		    "the stream ended before its first message, \"%s\"", g->route->first);
+	refuse(g, &err);
+}
+
+static void on_closed(void *cookie, const struct err *why)
+{
+	(void)why;
+	gathering_free(cookie);
+}
+
+static void on_late(void *cookie)
+{
+	struct gathering *g = cookie;
+	struct err err;
+
+	err_set(&err, GRPC_DEADLINE_EXCEEDED, "the first message, \"%s\", did not come within %d s",
+	    g->route->first, ROUTE_FIRST_MS / 1000);
+	refuse(g, &err);
+}
+
+static const struct rpc_call_ops gathering_ops = {
+	.data = on_data,
+	.end = on_end,
+	.closed = on_closed,
+};
+
+void route_open(struct rpc_call *call, void *gateway)
+{
+	struct gathering *g = calloc(1, sizeof(*g));
+	struct err err;
+
+	if (g != NULL)
+		g->timer = timer_create_on(rpc_call_loop(call), on_late, g);
+	if (g == NULL || g->timer == NULL) {
+		free(g);
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		rpc_call_finish(call, &err);
+		return;
+	}
+	g->call = call;
+	g->gateway = gateway;
+	g->route = route_find(rpc_call_path(call));
+	rpc_reader_init(&g->reader, g->route->first_max);
+	timer_start(g->timer, ROUTE_FIRST_MS);
+	rpc_call_bind(call, &gathering_ops, g);
+}
