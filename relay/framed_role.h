@@ -1,0 +1,16 @@
+/*
+ * relay/framed_role.h: the supervisor's end of a channel as a framed call. Private to
+ * the room: the dialer opens channels.
+ */
+#ifndef RELAY_FRAMED_ROLE_H
+#define RELAY_FRAMED_ROLE_H
+
+#include "relay/framed.h"
+
+/* Makes the RelayStream call (its ops and cookie are not used). To be followed, in the
+ * same turn, by framed_bind(): nothing arrives before. What is sent before the init
+ * message is up to the caller. */
+struct framed *framed_channel(struct rpc_client *, const struct rpc_client_call *,
+    const struct framed_options *, struct err *);
+
+#endif
