@@ -22,6 +22,8 @@ struct framed {
 	bool broken;	 /* what came could not be decoded; ${why} says how */
 	struct err why;
 	bool dead; /* freed by its owner, or over */
+	void (*over)(void *cookie); /* who watches; may be NULL */
+	void *over_cookie;
 	struct post free;
 	struct post closed; /* tells of a break, out of the decoder's way */
 };
@@ -48,6 +50,8 @@ static void framed_release(struct framed *f)
 	loop_unpost(f->loop, &f->closed);
 	f->free.run = run_free;
 	loop_post(f->loop, &f->free);
+	if (f->over != NULL)
+		f->over(f->over_cookie);
 }
 
 static void tell_closed(struct framed *f, const struct err *why)
@@ -239,6 +243,12 @@ struct framed *framed_channel(struct rpc_client *client, const struct rpc_client
     const struct framed_options *o, struct err *err)
 {
 	return make_call(FRAMED_CHANNEL, client, call, o, NULL, NULL, err);
+}
+
+void framed_watch(struct framed *f, void (*over)(void *cookie), void *cookie)
+{
+	f->over = over;
+	f->over_cookie = cookie;
 }
 
 struct framed *framed_serve(struct rpc_call *call, const struct framed_options *o,

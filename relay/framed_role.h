@@ -13,4 +13,8 @@
 struct framed *framed_channel(struct rpc_client *, const struct rpc_client_call *,
     const struct framed_options *, struct err *);
 
+/* ${over} runs once, when the call is over or cancelled: just before closed(), or from
+ * inside framed_cancel(). Whoever opened the channel keeps count of it so, whoever owns it. */
+void framed_watch(struct framed *, void (*over)(void *cookie), void *cookie);
+
 #endif

@@ -315,11 +315,20 @@ static void leg_stop(void *self, const struct err *why)
 	}
 }
 
+/* The sink could not take what came from here: neither call can go on. */
+static void leg_source_stop(void *self, const struct err *why)
+{
+	struct leg *leg = self;
+
+	leg_stop(leg, why);
+	leg->joint.far.stop(leg->joint.far.self, why);
+}
+
 struct pump_source leg_source(struct leg *leg)
 {
 	return (struct pump_source){
 		.credit = leg_source_credit,
-		.stop = leg_stop,
+		.stop = leg_source_stop,
 		.self = leg,
 	};
 }
