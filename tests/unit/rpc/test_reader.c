@@ -310,13 +310,21 @@ static void a_rest_that_does_not_fit_stays(void **state)
 	rpc_reader_free(&r);
 }
 
-/* The same stream, cut at random. */
-static size_t build_stream(uint8_t *out, size_t count)
+/* Numbers that are the same in every run (xorshift). */
+static size_t roll(uint32_t *dice, size_t below)
+{
+	*dice ^= *dice << 13;
+	*dice ^= *dice >> 17;
+	*dice ^= *dice << 5;
+	return *dice % below;
+}
+
+static size_t build_stream(uint32_t *dice, uint8_t *out, size_t count)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		size_t len = (size_t)rand() % (i % 5 == 0 ? MAX_MESSAGE + 1 : 20);
+		size_t len = roll(dice, i % 5 == 0 ? MAX_MESSAGE + 1 : 20);
 
 		out[n++] = 0;
 		out[n++] = 0;
@@ -347,25 +355,25 @@ static size_t check_messages(struct rpc_reader *r, size_t i)
 static void cuts_do_not_matter(void **state)
 {
 	enum { messages = 50 };
+	uint32_t dice = 1;
 	uint8_t *stream = malloc(messages * (RPC_PREFIX_SIZE + MAX_MESSAGE));
 
 	(void)state;
 	assert_non_null(stream);
-	srand(1);
 	for (int round = 0; round < 300; round++) {
-		size_t len = build_stream(stream, messages), at = 0, seen = 0;
-		size_t most = (size_t)1 << (rand() % 13);
+		size_t len = build_stream(&dice, stream, messages), at = 0, seen = 0;
+		size_t most = (size_t)1 << roll(&dice, 13);
 		struct rpc_reader r;
 
 		rpc_reader_init(&r, MAX_MESSAGE);
 		while (at < len) {
-			size_t piece = 1 + (size_t)rand() % most;
+			size_t piece = 1 + roll(&dice, most);
 
 			if (piece > len - at)
 				piece = len - at;
 			push(&r, slice_copy(stream + at, piece));
 			at += piece;
-			if (rand() % 3 == 0)
+			if (roll(&dice, 3) == 0)
 				seen = check_messages(&r, seen);
 		}
 		assert_int_equal(check_messages(&r, seen), messages);
