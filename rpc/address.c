@@ -162,8 +162,8 @@ static int parse_inet(
     const char *text, const char *rest, int default_port, struct address *a, struct err *err)
 {
 	size_t len = strlen(rest);
-	const char *port;
-	bool bracketed;
+	const char *port = rest + len;
+	bool bracketed = false;
 
 	if (default_port != NO_PORT && len > 0 && rest[len - 1] == '/')
 		len--;

@@ -115,7 +115,7 @@ static void read_message(void *cookie)
 
 	(void)cookie;
 	memset(body, 'm', sizeof(body));
-	memcpy(body, "\0\0\0", 3);
+	memset(body, 0, 3);
 	body[3] = MAX_MESSAGE >> 8;
 	body[4] = MAX_MESSAGE & 0xff;
 	rpc_reader_init(&r, MAX_MESSAGE);

@@ -354,7 +354,7 @@ static size_t check_messages(struct rpc_reader *r, size_t i)
 
 static void cuts_do_not_matter(void **state)
 {
-	enum { messages = 50 };
+	const size_t messages = 50;
 	uint32_t dice = 1;
 	uint8_t *stream = malloc(messages * (RPC_PREFIX_SIZE + MAX_MESSAGE));
 
