@@ -516,10 +516,13 @@ void channel_route(
 		return;
 	}
 	c->client = leg_create(LEG_CLIENT, call, rest, channel_gone, c);
-	if (c->client == NULL)
+	if (c->client == NULL) {
 		channel_unref(c);
-	else
-		registry_run(t, &c->ask);
+		return;
+	}
+	if (r->half_closed)
+		leg_set_ended(c->client);
+	registry_run(t, &c->ask);
 }
 
 /* Claiming. */

@@ -17,10 +17,10 @@
 #include "relay/framed.h"
 #include "rpc/tls.h"
 
-#define DIALER_BACKOFF_MIN_MS 1000
-#define DIALER_BACKOFF_MAX_MS 30000 /* both with up to a quarter of jitter */
-#define DIALER_CHANNELS_MAX 4096    /* open at once; more are answered RESOURCE_EXHAUSTED */
-#define DIALER_CONNECTIONS_MAX 16   /* data connections the gateway may ask for */
+#define DIALER_BACKOFF_MIN_MS  1000
+#define DIALER_BACKOFF_MAX_MS  30000 /* both with up to a quarter of jitter */
+#define DIALER_CHANNELS_MAX    4096  /* open at once; more are answered RESOURCE_EXHAUSTED */
+#define DIALER_CONNECTIONS_MAX 16    /* data connections the gateway may ask for */
 
 struct dialer;
 
@@ -29,7 +29,7 @@ struct channel_request {
 	const char *method; /* "/openshell.v1.OpenShell/ExecSandbox" */
 	const uint8_t *first_message;
 	size_t first_len;
-	bool half_closed;    /* no request messages follow the first */
+	bool half_closed;    /* no request messages follow the first; end() will not run */
 	uint64_t timeout_ms; /* RPC_DEADLINE_NONE: none. The dialer enforces it */
 	const char *subject; /* who calls, for the log */
 };
@@ -49,7 +49,7 @@ struct dialer_options {
 	const char *token; /* sent as "authorization: Bearer ..." */
 	const char *instance_id;
 	const struct channel_method *methods; /* ends with a NULL path; unknown: UNIMPLEMENTED */
-	const char *const *features; /* for SupervisorHello.features, ends with NULL */
+	const char *const *features;          /* for SupervisorHello.features, ends with NULL */
 	void *app;
 	/* All may be NULL. */
 	void (*connected)(void *app);

@@ -22,6 +22,7 @@ struct framed {
 	bool broken;	 /* what came could not be decoded; ${why} says how */
 	struct err why;
 	bool dead; /* freed by its owner, or over */
+	bool end_is_known;	    /* end() would be the second to say so */
 	void (*over)(void *cookie); /* who watches; may be NULL */
 	void *over_cookie;
 	struct post free;
@@ -162,7 +163,7 @@ static void on_end(void *cookie, const struct err *status, const struct rpc_meta
 		loop_post(f->loop, &f->closed);
 		return;
 	}
-	if (f->ops->end != NULL)
+	if (f->ops->end != NULL && !f->end_is_known)
 		f->ops->end(f->cookie, f->role == FRAMED_CLIENT ? status : NULL);
 }
 
@@ -243,6 +244,11 @@ struct framed *framed_channel(struct rpc_client *client, const struct rpc_client
     const struct framed_options *o, struct err *err)
 {
 	return make_call(FRAMED_CHANNEL, client, call, o, NULL, NULL, err);
+}
+
+void framed_forgo_end(struct framed *f)
+{
+	f->end_is_known = true;
 }
 
 void framed_watch(struct framed *f, void (*over)(void *cookie), void *cookie)

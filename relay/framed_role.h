@@ -13,6 +13,9 @@
 struct framed *framed_channel(struct rpc_client *, const struct rpc_client_call *,
     const struct framed_options *, struct err *);
 
+/* The channel's owner has been told otherwise that no more comes: end() will not run. */
+void framed_forgo_end(struct framed *);
+
 /* ${over} runs once, when the call is over or cancelled: just before closed(), or from
  * inside framed_cancel(). Whoever opened the channel keeps count of it so, whoever owns it. */
 void framed_watch(struct framed *, void (*over)(void *cookie), void *cookie);

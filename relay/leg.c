@@ -244,14 +244,9 @@ struct loop *leg_loop(const struct leg *leg)
 	return leg->loop;
 }
 
-struct rpc_call *leg_call(const struct leg *leg)
+void leg_set_ended(struct leg *leg)
 {
-	return leg->call;
-}
-
-bool leg_has_ended(const struct leg *leg)
-{
-	return leg->ended;
+	leg->ended = true;
 }
 
 /* The call as a source. */

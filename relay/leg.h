@@ -39,6 +39,9 @@ enum leg_side { LEG_CLIENT, LEG_TUNNEL };
 struct leg *leg_create(enum leg_side, struct rpc_call *, struct bufq *early,
     void (*gone)(void *cookie, const struct err *why), void *cookie);
 
+/* The peer's direction has ended already, before the call was ours. */
+void leg_set_ended(struct leg *);
+
 /* A held leg that nobody will join: finishes the call; the leg frees itself. No
  * callback comes any more. */
 void leg_refuse(struct leg *, const struct err *status);
@@ -47,8 +50,6 @@ void leg_refuse(struct leg *, const struct err *status);
 void leg_free(struct leg *);
 
 struct loop *leg_loop(const struct leg *);
-struct rpc_call *leg_call(const struct leg *); /* NULL when it is over */
-bool leg_has_ended(const struct leg *);        /* the peer has ended its direction */
 
 /* What the pumps on either side of the call need. The sink may be used from when the
  * leg is attached. A write to a call that is over is swallowed: the other leg hears

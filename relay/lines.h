@@ -2,9 +2,9 @@
  * relay/lines.h: a supervisor's data connections, one on each loop of the gateway.
  *
  * The gateway deals connections out to its loops in turn and cannot be told where to
- * put one, so each new line asks where it has landed (docs/wire.md, "Data
- * connections"). One that doubles another is replaced while some loop is without, as
- * often as LINES_SPARE_ATTEMPTS allows; after that it is kept as it is.
+ * put one, so each new line asks where it has landed (relay/wire.h). One that doubles
+ * another is replaced while some loop is without, as often as LINES_SPARE_ATTEMPTS
+ * allows; after that it is kept as it is.
  */
 #ifndef RELAY_LINES_H
 #define RELAY_LINES_H

@@ -184,6 +184,8 @@ static struct served_channel *served_channel_create(struct served *s, struct rpc
 	}
 	framed_bind(c->framed, &served_ignoring_ops, NULL);
 	framed_watch(c->framed, served_channel_over, c);
+	if (job->request.half_closed)
+		framed_forgo_end(c->framed);
 	TAILQ_INSERT_TAIL(&s->channels, c, link);
 	s->count++;
 	s->opened++;

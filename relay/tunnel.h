@@ -28,8 +28,9 @@
 
 struct tunnels;
 
-/* On the first loop, from the loop. Strings are borrowed. A session that is superseded is followed by another up(), without a
- * down(); a session that the gateway ends itself has no down() either. */
+/* On the first loop, from the loop. Strings are borrowed. A session that is superseded is
+ * followed by another up(), without a down(); one that the gateway ends itself has no
+ * down() either. */
 struct tunnel_events {
 	void (*up)(
 	    void *cookie, const char *sandbox_id, const char *instance_id, const char *version);
@@ -74,7 +75,7 @@ struct tunnel_request {
 	const char *subject;
 	const uint8_t *first_message; /* packed, as the supervisor is to see it; copied */
 	size_t first_len;
-	bool half_closed; /* the client has ended its direction */
+	bool half_closed; /* the client has ended its direction, and the call's owner knows */
 	/* For supervisors that do not know call targets: the same as a TCP target; host
 	 * NULL: there is no such form, and the call is UNIMPLEMENTED there. */
 	const char *tcp_host;
