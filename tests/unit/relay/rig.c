@@ -50,58 +50,78 @@ static void open_relay(struct rpc_call *call, void *app)
 	tunnels_relay(rig->tunnels, call, token_of(call));
 }
 
-/* A client's call until its first message is there. */
+/* A client's call until its first message is there, or, with the metadata "whole", until
+ * the client has ended too. */
 struct arrival {
 	struct rig *rig;
 	struct rpc_call *call;
 	struct rpc_reader reader;
+	uint8_t *first;
+	size_t first_len;
 };
 
 static void arrival_free(struct arrival *a)
 {
 	rpc_reader_free(&a->reader);
+	free(a->first);
 	free(a);
+}
+
+static void arrival_route(struct arrival *a, bool half_closed)
+{
+	const struct rpc_meta *meta = rpc_call_meta(a->call);
+	const struct tunnel_request request = {
+		.sandbox_id = rpc_meta_get(meta, "sandbox"),
+		.method = rpc_call_path(a->call),
+		.subject = "tester",
+		.first_message = a->first,
+		.first_len = a->first_len,
+		.half_closed = half_closed,
+		.tcp_host = rpc_meta_get(meta, "tcp"),
+		.tcp_port = 80,
+	};
+	struct bufq rest;
+
+	bufq_init(&rest, 4096, RPC_CALL_QUEUE_MAX);
+	assert_int_equal(rpc_reader_rest(&a->reader, &rest), 0);
+	tunnels_route(a->rig->tunnels, a->call, &request, &rest);
+	bufq_free(&rest);
+	arrival_free(a);
 }
 
 static void arrival_data(void *cookie, struct slice bytes)
 {
 	struct arrival *a = cookie;
-	const struct rpc_meta *meta = rpc_call_meta(a->call);
-	struct tunnel_request request = { .method = rpc_call_path(a->call), .subject = "tester" };
-	struct bufq rest;
+	const uint8_t *message;
 	struct err e;
+	size_t len;
 	int got;
 
 	assert_int_equal(rpc_reader_push(&a->reader, bytes, &e), 0);
-	got = rpc_reader_next(&a->reader, &request.first_message, &request.first_len, &e);
+	got = rpc_reader_next(&a->reader, &message, &len, &e);
 	assert_true(got >= 0);
 	if (got == 0)
 		return;
-	request.sandbox_id = rpc_meta_get(meta, "sandbox");
-	request.tcp_host = rpc_meta_get(meta, "tcp");
-	request.tcp_port = 80;
-	rpc_call_credit(a->call, RPC_PREFIX_SIZE + request.first_len);
-	bufq_init(&rest, 4096, RPC_CALL_QUEUE_MAX);
-	/* The message may be a view of what rest takes over: a copy for the while. */
-	uint8_t *first = malloc(request.first_len + 1);
-	assert_non_null(first);
-	memcpy(first, request.first_message, request.first_len);
-	request.first_message = first;
-	assert_int_equal(rpc_reader_rest(&a->reader, &rest), 0);
-	tunnels_route(a->rig->tunnels, a->call, &request, &rest);
-	bufq_free(&rest);
-	free(first);
-	arrival_free(a);
+	rpc_call_credit(a->call, RPC_PREFIX_SIZE + len);
+	a->first = malloc(len + 1);
+	assert_non_null(a->first);
+	memcpy(a->first, message, len);
+	a->first_len = len;
+	if (rpc_meta_get(rpc_call_meta(a->call), "whole") == NULL)
+		arrival_route(a, false);
 }
 
 static void arrival_end(void *cookie, const struct err *status, const struct rpc_meta *trailers)
 {
-	struct arrival *a = cookie;
 	const struct err e = { .code = GRPC_INVALID_ARGUMENT, .text = "no first message" };
+	struct arrival *a = cookie;
 
 	(void)status;
 	(void)trailers;
-	rpc_call_finish(a->call, &e);
+	if (a->first != NULL)
+		arrival_route(a, true);
+	else
+		rpc_call_finish(a->call, &e);
 }
 
 static void arrival_closed(void *cookie, const struct err *why)

@@ -9,6 +9,7 @@
 
 #include "relay/wire.h"
 #include "rig.h"
+#include "rpc/limits.h"
 
 /* Claiming. */
 
@@ -246,6 +247,36 @@ static void test_limit_of_all(void **state)
 	rig_end(&s);
 }
 
+#define FEW 16 /* at once, so that none is refused for waiting */
+
+static void test_limit_of_a_sandbox(void **state)
+{
+	static struct rig_pair pairs[TUNNEL_CHANNELS_SANDBOX_MAX];
+	struct rpc_client *clients[TUNNEL_CHANNELS_SANDBOX_MAX / RPC_MAX_STREAMS + 1];
+	const size_t client_count = sizeof(clients) / sizeof(clients[0]);
+	struct rig_call one_more = { 0 };
+	struct rig_scene s;
+
+	(void)state;
+	memset(pairs, 0, sizeof(pairs));
+	rig_begin(&s, NULL);
+	for (size_t i = 0; i < client_count; i++)
+		clients[i] = rig_connect(s.rig);
+	for (uint32_t i = 0; i < TUNNEL_CHANNELS_SANDBOX_MAX; i++) {
+		rig_join(&s.super, clients[i / RPC_MAX_STREAMS], &pairs[i]);
+		if (i % FEW == FEW - 1)
+			assert_true(rig_settled(s.rig, 1, 0, i + 1));
+	}
+	rig_route(s.rig, &one_more, s.client, "a", "x");
+	rig_assert_status(&one_more, GRPC_RESOURCE_EXHAUSTED, "calls open");
+	rig_call_free(&one_more);
+	for (size_t i = 0; i < TUNNEL_CHANNELS_SANDBOX_MAX; i++)
+		rig_pair_free(&pairs[i]);
+	for (size_t i = 0; i < client_count; i++)
+		rpc_client_close(clients[i]);
+	rig_end(&s);
+}
+
 static void test_too_many_answers(void **state)
 {
 	struct rig_scene s;
@@ -276,6 +307,7 @@ int main(void)
 		TEST(test_expiry),
 		TEST(test_burst_hurts_only_its_maker),
 		TEST(test_limit_of_all),
+		TEST(test_limit_of_a_sandbox),
 		TEST(test_too_many_answers),
 	};
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "app.h"
 #include "flow.h"
 #include "relay/wire.h"
 #include "rig.h"
@@ -171,6 +172,72 @@ static void test_races_for_a_channel(void **state)
 	rig_free(rig);
 }
 
+/* The dialer's data connections: one on each loop, so that nothing has to cross. */
+static void test_lines_cover_the_loops(void **state)
+{
+	struct rig *rig = rig_create(3, NULL);
+	struct rpc_client *clients[3];
+	struct rig_call calls[3] = { 0 };
+	struct tunnel_stats stats;
+	struct app app;
+
+	(void)state;
+	app_dial(&app, rig, rig->url, "a", "a", app_rows);
+	assert_true(app_connected(&app, 4));
+	for (size_t i = 0; i < 3; i++) {
+		clients[i] = rig_connect(rig);
+		rig_route(rig, &calls[i], clients[i], "a", "fail");
+		assert_true(rig_ended(&calls[i]));
+		assert_int_equal(calls[i].status.code, GRPC_ALREADY_EXISTS);
+	}
+	assert_true(rig_settled(rig, 1, 0, 0));
+	tunnels_stats(rig->tunnels, &stats);
+	assert_int_equal(stats.opened, 3);
+	assert_int_equal(stats.cross_loop, 0);
+	for (size_t i = 0; i < 3; i++) {
+		rig_call_free(&calls[i]);
+		rpc_client_close(clients[i]);
+	}
+	app_hang_up(&app);
+	rig_free(rig);
+}
+
+/* Many short calls, from all loops at once. */
+static void test_storm(void **state)
+{
+	static struct rig_call calls[24];
+	struct rig *rig = rig_create(2, NULL);
+	struct rpc_client *clients[4];
+	struct app app;
+
+	(void)state;
+	app_dial(&app, rig, rig->url, "a", "a", app_rows);
+	assert_true(app_connected(&app, 3));
+	for (size_t i = 0; i < 4; i++)
+		clients[i] = rig_connect(rig);
+	for (unsigned round = 0; round < 20; round++) {
+		memset(calls, 0, sizeof(calls));
+		for (size_t i = 0; i < 24; i++) {
+			rig_route(rig, &calls[i], clients[i % 4], "a", i % 3 == 0 ? "fail" : "x");
+			if (i % 3 == 1)
+				rpc_call_end(calls[i].call, NULL);
+		}
+		for (size_t i = 0; i < 24; i++) {
+			if (i % 3 == 2)
+				rig_cancel(&calls[i]);
+			assert_true(rig_closed(&calls[i]));
+			if (i % 3 == 1)
+				assert_int_equal(calls[i].status.code, GRPC_OK);
+			rig_call_free(&calls[i]);
+		}
+	}
+	assert_true(rig_settled(rig, 1, 0, 0));
+	for (size_t i = 0; i < 4; i++)
+		rpc_client_close(clients[i]);
+	app_hang_up(&app);
+	rig_free(rig);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
@@ -180,6 +247,8 @@ int main(void)
 		TEST(test_status_crosses),
 		TEST(test_departures),
 		TEST(test_races_for_a_channel),
+		TEST(test_lines_cover_the_loops),
+		TEST(test_storm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,185 @@
+#include "app.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "relay/wire.h"
+
+struct channel_state {
+	struct app *app;
+	struct framed *framed;
+};
+
+/* RIG_ECHO: sends back what it gets, ends when the client does. A first message "silent"
+ * is not answered; "fail" is, with a status. */
+
+static void echo_payload(void *cookie, struct slice bytes)
+{
+	struct channel_state *c = cookie;
+	size_t len = bytes.len;
+
+	if (framed_write(c->framed, FRAMED_BYTES, bytes) != 0)
+		slice_release(&bytes);
+	framed_credit(c->framed, len);
+}
+
+static void echo_end(void *cookie, const struct err *status)
+{
+	struct channel_state *c = cookie;
+
+	assert_null(status);
+	framed_finish(c->framed, NULL);
+}
+
+static void echo_closed(void *cookie, const struct err *why)
+{
+	struct channel_state *c = cookie;
+
+	c->app->closed++;
+	c->app->why = *why;
+	free(c);
+}
+
+static const struct framed_ops echo_ops = {
+	.payload = echo_payload,
+	.end = echo_end,
+	.closed = echo_closed,
+};
+
+static void echo_open(struct framed *framed, const struct channel_request *request, void *cookie)
+{
+	struct channel_state *c = calloc(1, sizeof(*c));
+	struct app *app = cookie;
+	struct err e;
+
+	assert_non_null(c);
+	c->app = app;
+	c->framed = framed;
+	app->opened++;
+	app->timeout_ms = request->timeout_ms;
+	app->half_closed = request->half_closed;
+	snprintf(app->method, sizeof(app->method), "%s", request->method);
+	snprintf(app->subject, sizeof(app->subject), "%s", request->subject);
+	snprintf(app->first, sizeof(app->first), "%.*s", (int)request->first_len,
+	    (const char *)request->first_message);
+	framed_bind(framed, &echo_ops, c);
+	if (strcmp(app->first, "fail") != 0)
+		return;
+	err_set(&e, GRPC_ALREADY_EXISTS, "it is there");
+	framed_finish(framed, &e);
+}
+
+const struct channel_method app_rows[] = {
+	{ .path = RIG_ECHO, .open = echo_open },
+	{ .path = WIRE_FORWARD, .open = echo_open },
+	{ .path = NULL },
+};
+
+const struct channel_method app_no_rows[] = { { .path = NULL } };
+
+static void on_connected(void *cookie)
+{
+	struct app *app = cookie;
+
+	app->connected++;
+}
+
+static void on_disconnected(void *cookie, const struct err *why)
+{
+	struct app *app = cookie;
+
+	app->disconnected++;
+	app->why = *why;
+}
+
+static void on_rejected(void *cookie, const struct err *why)
+{
+	struct app *app = cookie;
+
+	app->rejected++;
+	app->why = *why;
+}
+
+void app_dial(struct app *app, struct rig *rig, const char *url, const char *sandbox,
+    const char *token, const struct channel_method *methods)
+{
+	struct err e;
+
+	*app = (struct app){ .rig = rig };
+	app->dialer = dialer_create(rig->loop,
+	    &(struct dialer_options){
+		.url = url,
+		.sandbox_id = sandbox,
+		.token = token,
+		.instance_id = "dialer",
+		.methods = methods,
+		.app = app,
+		.connected = on_connected,
+		.disconnected = on_disconnected,
+		.rejected = on_rejected,
+	    },
+	    &e);
+	assert_non_null(app->dialer);
+}
+
+static void on_done(void *cookie)
+{
+	struct app *app = cookie;
+
+	app->done = true;
+}
+
+static bool is_done(void *cookie)
+{
+	return ((struct app *)cookie)->done;
+}
+
+void app_hang_up(struct app *app)
+{
+	dialer_close(app->dialer, on_done, app);
+	assert_true(rig_until(app->rig, is_done, app));
+	assert_int_equal(app->opened, app->closed);
+}
+
+struct expect {
+	const struct app *app;
+	const unsigned *count;
+	unsigned want;
+	uint32_t connections;
+};
+
+static bool count_is(void *cookie)
+{
+	const struct expect *x = cookie;
+
+	return *x->count == x->want;
+}
+
+bool app_until(struct rig *rig, const unsigned *count, unsigned want)
+{
+	struct expect x = { .count = count, .want = want };
+
+	return rig_until(rig, count_is, &x);
+}
+
+static bool connections_are(void *cookie)
+{
+	const struct expect *x = cookie;
+	struct dialer_stats stats;
+
+	dialer_stats(x->app->dialer, &stats);
+	return stats.connected && stats.connections == x->connections;
+}
+
+bool app_connected(struct app *app, uint32_t connections)
+{
+	struct expect x = { .app = app, .connections = connections };
+
+	return rig_until(app->rig, connections_are, &x);
+}
