@@ -17,40 +17,46 @@ struct framed {
 	const struct framed_ops *ops;
 	void *cookie;
 	struct frame_decoder decoder;
-	size_t overhead; /* bytes of frames among what waits to leave */
-	bool finished;	 /* serving: the status is said; what comes is dropped */
-	bool broken;	 /* what came could not be decoded; ${why} says how */
+
+	/* Of what waits to leave, the bytes that the owner is told of, and the others:
+	 * frames, and what was sent before there was an owner. */
+	size_t unsent, overhead;
+
+	bool ended;        /* the own direction */
+	bool finished;     /* serving: the status is said; what comes is dropped */
+	bool broken;       /* what came could not be decoded; ${why} says how */
+	bool dead;         /* freed by its owner, or over */
+	bool end_is_known; /* end() would be the second to say so */
 	struct err why;
-	bool dead; /* freed by its owner, or over */
-	bool end_is_known;	    /* end() would be the second to say so */
 	void (*over)(void *cookie); /* who watches; may be NULL */
 	void *over_cookie;
-	struct post free;
-	struct post closed; /* tells of a break, out of the decoder's way */
+	struct post post; /* the way to closed(), or out of memory */
 };
 
-const struct framed_field FRAMED_BYTES = {2, 0};
+const struct framed_field FRAMED_BYTES = { 2, 0 };
 
 /* Serving, OK has to be said; a client that says nothing has only half-closed. */
-static const struct err ok = {.code = GRPC_OK};
+static const struct err ok = { .code = GRPC_OK };
+
+/* The end of it. */
 
 static void run_free(struct post *post)
 {
-	struct framed *f = (struct framed *)((char *)post - offsetof(struct framed, free));
+	struct framed *f = (struct framed *)((char *)post - offsetof(struct framed, post));
 
 	frame_decoder_free(&f->decoder);
 	free(f);
 }
 
 /* The memory stays for the turn: we may be inside of one of our callbacks. */
-static void framed_release(struct framed *f)
+static void release(struct framed *f)
 {
 	assert(!f->dead);
 	f->dead = true;
 	f->call = NULL;
-	loop_unpost(f->loop, &f->closed);
-	f->free.run = run_free;
-	loop_post(f->loop, &f->free);
+	f->post.run = run_free;
+	if (!f->post.pending)
+		loop_post(f->loop, &f->post);
 	if (f->over != NULL)
 		f->over(f->over_cookie);
 }
@@ -60,33 +66,43 @@ static void tell_closed(struct framed *f, const struct err *why)
 	const struct framed_ops *ops = f->ops;
 	void *cookie = f->cookie;
 
-	framed_release(f);
+	release(f);
 	ops->closed(cookie, why);
 }
 
 static void run_closed(struct post *post)
 {
-	struct framed *f = (struct framed *)((char *)post - offsetof(struct framed, closed));
+	struct framed *f = (struct framed *)((char *)post - offsetof(struct framed, post));
 
 	tell_closed(f, &f->why);
 }
 
-/* The peer does not speak our language: serving, it is told; as a client we leave. */
-static void framed_break(struct framed *f, enum grpc_code code, const char *text)
+/* Resets the call; its owner hears of it later in the turn. */
+static void leave(struct framed *f, const struct err *why)
 {
+	f->broken = true;
+	f->why = *why;
+	rpc_call_cancel(f->call, why);
+	f->call = NULL;
+	f->post.run = run_closed;
+	loop_post(f->loop, &f->post);
+}
+
+/* The peer does not speak our language: serving, it is told; as a client we leave. */
+static void give_up(struct framed *f, enum grpc_code code, const char *text)
+{
+	struct err why;
+
 	if (f->broken || f->dead || f->finished)
 		return;
-	f->broken = true;
-	err_set(&f->why, code, "%s", text);
-	if (f->role != FRAMED_CLIENT) {
-		f->finished = true;
-		rpc_call_finish(f->call, &f->why);
+	err_set(&why, code, "%s", text);
+	if (f->role == FRAMED_CLIENT) {
+		leave(f, &why);
 		return;
 	}
-	rpc_call_cancel(f->call, &f->why);
-	f->call = NULL;
-	f->closed.run = run_closed;
-	loop_post(f->loop, &f->closed);
+	f->broken = f->finished = true;
+	f->why = why;
+	rpc_call_finish(f->call, &why);
 }
 
 /* Receiving. */
@@ -98,7 +114,7 @@ static size_t take_event(struct framed *f, const struct frame_event *ev, const s
 	switch (ev->kind) {
 	case FRAME_PAYLOAD:
 		if (f->ops->payload == NULL) {
-			framed_break(f, GRPC_INVALID_ARGUMENT, "bytes where none belong");
+			give_up(f, GRPC_INVALID_ARGUMENT, "bytes where none belong");
 			return 0;
 		}
 		f->ops->payload(f->cookie, slice_sub(s, (size_t)(ev->data - s->data), ev->len));
@@ -107,10 +123,10 @@ static size_t take_event(struct framed *f, const struct frame_event *ev, const s
 		if (!ev->had_payload && f->ops->message != NULL)
 			f->ops->message(f->cookie, ev->data, ev->len);
 		else if (!ev->had_payload && ev->len > 0)
-			framed_break(f, GRPC_INVALID_ARGUMENT, "a message where bytes belong");
+			give_up(f, GRPC_INVALID_ARGUMENT, "a message where bytes belong");
 		return 0;
 	case FRAME_ERROR:
-		framed_break(f, (enum grpc_code)ev->code, ev->text);
+		give_up(f, (enum grpc_code)ev->code, ev->text);
 		return 0;
 	default:
 		return 0;
@@ -125,7 +141,7 @@ static bool is_deaf(const struct framed *f)
 static void on_data(void *cookie, struct slice s)
 {
 	struct framed *f = cookie;
-	struct frame_event ev = {.kind = FRAME_NONE};
+	struct frame_event ev = { .kind = FRAME_NONE };
 	size_t at = 0, owed = 0;
 
 	while (!is_deaf(f)) {
@@ -140,6 +156,8 @@ static void on_data(void *cookie, struct slice s)
 	slice_release(&s);
 }
 
+/* Serving, a status is the gateway's, and the end of the channel; a fine one is that of
+ * the client's direction. */
 static void on_end(void *cookie, const struct err *status, const struct rpc_meta *trailers)
 {
 	struct framed *f = cookie;
@@ -149,22 +167,18 @@ static void on_end(void *cookie, const struct err *status, const struct rpc_meta
 	if (is_deaf(f))
 		return;
 	if (fine && !frame_decoder_is_idle(&f->decoder)) {
-		framed_break(f, f->role == FRAMED_CLIENT ? GRPC_DATA_LOSS : GRPC_INVALID_ARGUMENT,
+		give_up(f, f->role == FRAMED_CLIENT ? GRPC_DATA_LOSS : GRPC_INVALID_ARGUMENT,
 		    "the stream ended in the middle of a message");
 		return;
 	}
 	if (f->role == FRAMED_CHANNEL && !fine) {
-		/* The gateway has ended the channel, not just the client's direction. */
-		f->broken = true;
-		f->why = *status;
-		rpc_call_cancel(f->call, status);
-		f->call = NULL;
-		f->closed.run = run_closed;
-		loop_post(f->loop, &f->closed);
+		leave(f, status);
 		return;
 	}
 	if (f->ops->end != NULL && !f->end_is_known)
 		f->ops->end(f->cookie, f->role == FRAMED_CLIENT ? status : NULL);
+	if (!fine && f->role == FRAMED_CLIENT && !f->ended && f->call != NULL)
+		leave(f, status); /* nobody reads what we would still send */
 }
 
 static void on_sent(void *cookie, size_t bytes)
@@ -173,8 +187,11 @@ static void on_sent(void *cookie, size_t bytes)
 	size_t frames = bytes < f->overhead ? bytes : f->overhead;
 
 	f->overhead -= frames;
-	if (bytes > frames && f->ops->sent != NULL)
-		f->ops->sent(f->cookie, bytes - frames);
+	bytes -= frames;
+	assert(bytes <= f->unsent);
+	f->unsent -= bytes;
+	if (bytes > 0 && f->ops->sent != NULL)
+		f->ops->sent(f->cookie, bytes);
 }
 
 static void on_closed(void *cookie, const struct err *why)
@@ -187,10 +204,10 @@ static void on_closed(void *cookie, const struct err *why)
 }
 
 static const struct rpc_call_ops call_ops = {
-    .data = on_data,
-    .end = on_end,
-    .sent = on_sent,
-    .closed = on_closed,
+	.data = on_data,
+	.end = on_end,
+	.sent = on_sent,
+	.closed = on_closed,
 };
 
 /* Making one. */
@@ -199,7 +216,8 @@ static struct framed *framed_create(enum framed_role role, const struct framed_o
     const struct framed_ops *ops, void *cookie)
 {
 	struct framed *f = calloc(1, sizeof(*f));
-	size_t other = o != NULL && o->max_structured != 0 ? o->max_structured : FRAMED_STRUCTURED_MAX;
+	size_t other =
+	    o != NULL && o->max_structured != 0 ? o->max_structured : FRAMED_STRUCTURED_MAX;
 	bool whole = o != NULL && o->whole;
 
 	if (f == NULL)
@@ -207,14 +225,14 @@ static struct framed *framed_create(enum framed_role role, const struct framed_o
 	f->role = role;
 	f->ops = ops;
 	f->cookie = cookie;
-	frame_decoder_init(&f->decoder, whole ? FRAME_SHAPE_WHOLE : FRAME_SHAPE_BYTES, (uint32_t)FRAMED_MESSAGE_MAX,
-	    (uint32_t)(whole ? FRAMED_MESSAGE_MAX : other));
+	frame_decoder_init(&f->decoder, whole ? FRAME_SHAPE_WHOLE : FRAME_SHAPE_BYTES,
+	    (uint32_t)FRAMED_MESSAGE_MAX, (uint32_t)(whole ? FRAMED_MESSAGE_MAX : other));
 	return f;
 }
 
 static struct framed *make_call(enum framed_role role, struct rpc_client *client,
-    const struct rpc_client_call *call, const struct framed_options *o, const struct framed_ops *ops,
-    void *cookie, struct err *err)
+    const struct rpc_client_call *call, const struct framed_options *o,
+    const struct framed_ops *ops, void *cookie, struct err *err)
 {
 	struct framed *f = framed_create(role, o, ops, cookie);
 	struct rpc_client_call c = *call;
@@ -278,40 +296,48 @@ void framed_bind(struct framed *f, const struct framed_ops *ops, void *cookie)
 {
 	f->ops = ops;
 	f->cookie = cookie;
+	f->overhead += f->unsent; /* the new owner knows nothing of it */
+	f->unsent = 0;
 }
 
 /* Sending. */
 
+static bool may_send(const struct framed *f, size_t len)
+{
+	return f->call != NULL && !f->ended && !f->finished && len <= FRAMED_MESSAGE_MAX &&
+	    rpc_call_queued(f->call) + FRAME_HEADER_MAX + len <= RPC_CALL_QUEUE_MAX;
+}
+
 int framed_write(struct framed *f, struct framed_field field, struct slice payload)
 {
 	uint8_t head[FRAME_HEADER_MAX];
-	size_t len;
+	size_t head_len, len = payload.len;
 
-	if (f->call == NULL || f->finished || payload.len > FRAME_PAYLOAD_MAX ||
-	    rpc_call_queued(f->call) + payload.len + sizeof(head) > RPC_CALL_QUEUE_MAX)
+	if (!may_send(f, len))
 		return -1;
-	if (payload.len == 0) {
-		slice_release(&payload);
-		return 0;
+	head_len = field.inner == 0
+	    ? frame_header(head, field.outer, (uint32_t)len)
+	    : frame_header_nested(head, field.outer, field.inner, (uint32_t)len);
+	if (rpc_call_copy(f->call, head, head_len) != 0)
+		return -1;
+	f->overhead += head_len;
+	if (len > 0 && rpc_call_write(f->call, payload) != 0) {
+		/* A header without its payload: nothing that follows could be understood. */
+		give_up(f, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return -1;
 	}
-	len = field.inner == 0
-	    ? frame_header(head, field.outer, (uint32_t)payload.len)
-	    : frame_header_nested(head, field.outer, field.inner, (uint32_t)payload.len);
-	if (rpc_call_copy(f->call, head, len) != 0)
-		return -1;
-	f->overhead += len;
-	if (rpc_call_write(f->call, payload) == 0)
-		return 0;
-	/* A header without its payload: nothing that follows could be understood. */
-	framed_break(f, GRPC_RESOURCE_EXHAUSTED, "the call takes no more");
-	return -1;
+	f->unsent += len;
+	if (len == 0)
+		slice_release(&payload);
+	return 0;
 }
 
 int framed_send(struct framed *f, const void *message, size_t len)
 {
-	if (f->call == NULL || f->finished || rpc_call_send(f->call, message, len) != 0)
+	if (!may_send(f, len) || rpc_call_send(f->call, message, len) != 0)
 		return -1;
 	f->overhead += RPC_PREFIX_SIZE;
+	f->unsent += len;
 	return 0;
 }
 
@@ -328,8 +354,10 @@ void framed_credit(struct framed *f, size_t bytes)
 
 void framed_end(struct framed *f)
 {
-	if (f->call != NULL && !f->finished)
-		rpc_call_end(f->call, f->role == FRAMED_CLIENT ? NULL : &ok);
+	if (f->call == NULL || f->finished || f->ended)
+		return;
+	f->ended = true;
+	rpc_call_end(f->call, f->role == FRAMED_CLIENT ? NULL : &ok);
 }
 
 void framed_finish(struct framed *f, const struct err *status)
@@ -344,7 +372,7 @@ void framed_cancel(struct framed *f, const struct err *why)
 {
 	if (f->call != NULL)
 		rpc_call_cancel(f->call, why);
-	framed_release(f);
+	release(f);
 }
 
 struct loop *framed_loop(const struct framed *f)

@@ -24,7 +24,7 @@
 
 struct framed;
 
-#define FRAMED_MESSAGE_MAX ((size_t)4 << 20)   /* bytes of one payload message */
+#define FRAMED_MESSAGE_MAX    ((size_t)4 << 20)  /* bytes of one payload message */
 #define FRAMED_STRUCTURED_MAX ((size_t)64 << 10) /* bytes of one of the other messages */
 
 struct framed_ops {
@@ -36,11 +36,13 @@ struct framed_ops {
 	void (*message)(void *cookie, const uint8_t *message, size_t len);
 
 	/* The peer ended its direction. In the client's role ${status} is the call's
-	 * status; serving it is half-close and NULL. A stream that ended in the middle
-	 * of a message is told through closed() instead. */
+	 * status, and if that is not OK the own direction ends as well; serving it is
+	 * half-close and NULL. A stream that ended in the middle of a message is told
+	 * through closed() instead. */
 	void (*end)(void *cookie, const struct err *status);
 
-	/* ${bytes} more of payload or messages have left. NULL if of no interest. */
+	/* ${bytes} more of payload or messages have left: never more than was sent since
+	 * framed_bind(), and in the end all of it. NULL if of no interest. */
 	void (*sent)(void *cookie, size_t bytes);
 
 	/* Over; the pointer is dead when it returns. As rpc_call_ops.closed. A message
@@ -50,7 +52,7 @@ struct framed_ops {
 
 struct framed_options {
 	size_t max_structured; /* 0: FRAMED_STRUCTURED_MAX */
-	bool whole;	       /* deliver payload messages whole through message(), up to FRAMED_MESSAGE_MAX */
+	bool whole; /* deliver payload messages whole through message(), up to FRAMED_MESSAGE_MAX */
 };
 
 /* The client's role: makes the call. ${call}'s ops and cookie are not used. */
@@ -59,10 +61,11 @@ struct framed *framed_call(struct rpc_client *, const struct rpc_client_call *,
 
 /* The server's role: takes a call over (rpc_method.open). NULL: no memory, and the
  * call has been finished. */
-struct framed *framed_serve(struct rpc_call *, const struct framed_options *,
-    const struct framed_ops *, void *cookie);
+struct framed *framed_serve(
+    struct rpc_call *, const struct framed_options *, const struct framed_ops *, void *cookie);
 
-/* Sets ops anew, e.g. when a method's handler takes a channel over. */
+/* Sets ops anew, e.g. when a method's handler takes a channel over. What was sent
+ * before is not told by the new sent(). */
 void framed_bind(struct framed *, const struct framed_ops *, void *cookie);
 
 /* Which field carries payload in what is sent. A nested one is a message in a
@@ -73,8 +76,8 @@ struct framed_field {
 };
 extern const struct framed_field FRAMED_BYTES; /* field 2, not nested */
 
-/* Sends ${payload} as one message. Takes it on success; -1: the direction has ended
- * or the queue is full. No copy of payload. */
+/* Sends ${payload} as one message of at most FRAMED_MESSAGE_MAX. Takes it on success;
+ * -1: the direction has ended or the queue is full. No copy of payload. */
 int framed_write(struct framed *, struct framed_field, struct slice payload);
 
 /* Sends a packed message. */

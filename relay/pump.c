@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-
 struct pump {
 	struct loop *loop;
 	struct pump_source source;
@@ -14,16 +13,26 @@ struct pump {
 	enum pump_state state;
 	struct pump_stats stats;
 	bool stalled;
+	bool freed; /* nobody is told anything any more */
 	struct err why;
-	struct post post; /* the way to done() */
+	struct post post; /* the way to done(), or out of memory */
 };
 
-static const char *const names[] = {"OPEN", "DRAINING", "DONE", "FAILED"};
+static const char *const names[] = { "OPEN", "DRAINING", "DONE", "FAILED" };
 
 /* What may follow what; everything else is a fault of ours. */
 static bool may_follow(enum pump_state from, enum pump_state to)
 {
-	return from < PUMP_DONE && (to > from);
+	switch (from) {
+	case PUMP_OPEN:
+		return to == PUMP_DRAINING || to == PUMP_FAILED;
+	case PUMP_DRAINING:
+		return to == PUMP_DONE || to == PUMP_FAILED;
+	case PUMP_DONE:
+	case PUMP_FAILED:
+		break;
+	}
+	return false;
 }
 
 static void run_done(struct post *post)
@@ -58,12 +67,20 @@ struct pump *pump_create(struct loop *loop, struct pump_source source, struct pu
 	return p;
 }
 
+static void run_free(struct post *post)
+{
+	free((char *)post - offsetof(struct pump, post));
+}
+
+/* An end that is being called may be what lets go of us: the memory stays for the turn. */
 void pump_free(struct pump *p)
 {
 	if (p == NULL)
 		return;
-	loop_unpost(p->loop, &p->post);
-	free(p);
+	p->freed = true;
+	p->post.run = run_free;
+	if (!p->post.pending)
+		loop_post(p->loop, &p->post);
 }
 
 /* A source that has a whole window under way waits for the sink. */
@@ -80,9 +97,16 @@ static void count(struct pump *p, size_t under_way)
 	}
 }
 
+static void check_drained(struct pump *p)
+{
+	if (!p->freed && p->state == PUMP_DRAINING && p->stats.under_way == 0)
+		set_state(p, PUMP_DONE);
+}
+
 void pump_push(struct pump *p, struct slice s)
 {
 	size_t len = s.len;
+	struct err refused;
 
 	if (p->state != PUMP_OPEN || len == 0) {
 		slice_release(&s);
@@ -93,17 +117,10 @@ void pump_push(struct pump *p, struct slice s)
 	if (p->sink.write(p->sink.self, s) == 0)
 		return;
 	slice_release(&s);
-	if (p->state != PUMP_OPEN)
-		return; /* the sink has failed us already */
-	err_set(&p->why, GRPC_UNAVAILABLE, "nobody reads any more");
-	set_state(p, PUMP_FAILED);
-	p->source.stop(p->source.self, &p->why);
-}
-
-static void check_drained(struct pump *p)
-{
-	if (p->state == PUMP_DRAINING && p->stats.under_way == 0)
-		set_state(p, PUMP_DONE);
+	count(p, p->stats.under_way - len);
+	err_set(&refused, GRPC_UNAVAILABLE, "nobody reads any more");
+	if (!p->freed)
+		pump_fail(p, &refused);
 }
 
 void pump_eof(struct pump *p)
@@ -121,7 +138,9 @@ void pump_fail(struct pump *p, const struct err *why)
 		return;
 	p->why = *why;
 	set_state(p, PUMP_FAILED);
-	p->sink.stop(p->sink.self, why);
+	p->source.stop(p->source.self, &p->why);
+	if (!p->freed)
+		p->sink.stop(p->sink.self, &p->why);
 }
 
 void pump_sent(struct pump *p, size_t bytes)
@@ -129,7 +148,7 @@ void pump_sent(struct pump *p, size_t bytes)
 	assert(bytes <= p->stats.under_way);
 	count(p, p->stats.under_way - bytes);
 	check_drained(p);
-	if (p->state != PUMP_FAILED)
+	if (p->state != PUMP_FAILED && !p->freed)
 		p->source.credit(p->source.self, bytes);
 }
 

@@ -10,6 +10,10 @@
  * itself has no queue. The pump counts, keeps the order of the ending (end of
  * stream behind the last byte; failure at once, on both ends), and knows neither
  * sockets nor streams: a test drives it with arrays.
+ *
+ *	OPEN --eof--> DRAINING --the last byte has left--> DONE
+ *	  |              |
+ *	  +--------------+--fail, or write() returns -1--> FAILED
  */
 #ifndef RELAY_PUMP_H
 #define RELAY_PUMP_H
@@ -45,24 +49,31 @@ enum pump_state { PUMP_OPEN, PUMP_DRAINING, PUMP_DONE, PUMP_FAILED };
 struct pump;
 
 /* ${done} runs exactly once and last, from the loop, never from inside a call of
- * this header; after pump_free() never. ${why} has code GRPC_OK at PUMP_DONE. */
+ * this header; after pump_free() never. ${why} has code GRPC_OK at PUMP_DONE.
+ * NULL: no memory. */
 struct pump *pump_create(struct loop *, struct pump_source, struct pump_sink,
     void (*done)(void *cookie, const struct err *why), void *cookie);
-void pump_free(struct pump *); /* NULL is legal; tells neither end */
 
-/* Called by the source. Takes the slice, always. */
+/* Tells neither end. Legal also inside the functions of either. NULL is legal. */
+void pump_free(struct pump *);
+
+/* Called by the source. Takes the slice, always: what comes after the end or a failure
+ * is dropped, and no credit is given for it. */
 void pump_push(struct pump *, struct slice);
 void pump_eof(struct pump *);
+
+/* Called when either end breaks; stops both. Of no effect when it is over. */
 void pump_fail(struct pump *, const struct err *);
 
-/* Called by the sink when ${bytes} have left for good; asserts that they were under way. */
+/* Called by the sink when ${bytes} have left for good; asserts that they were under way.
+ * Legal also inside write(). */
 void pump_sent(struct pump *, size_t bytes);
 
 enum pump_state pump_state(const struct pump *);
 const char *pump_state_name(enum pump_state);
 
 struct pump_stats {
-	uint64_t bytes;	 /* pushed */
+	uint64_t bytes;  /* pushed */
 	uint64_t stalls; /* times PUMP_STALL_BYTES were under way */
 	size_t under_way, peak;
 };
