@@ -146,8 +146,7 @@ static void on_signal(void *cookie)
 
 static void on_connected(void *app)
 {
-	(void)app;
-	log_info(&area, "connected");
+	log_info(&area, "connected", LOG_STR("workdir", ((struct supervisor *)app)->workdir));
 }
 
 static void on_disconnected(void *app, const struct err *why)

@@ -1,0 +1,58 @@
+/*
+ * rpc/conn.h: one HTTP/2 connection on a loop: a transport, a session, its timers.
+ * Inside of rpc only.
+ *
+ *	CONNECTING --socket writable--> HANDSHAKE --TLS done--> OPEN --> CLOSING --> freed
+ *
+ * conn_close() is the one way out. The memory goes at the end of the turn in which
+ * closed() has run.
+ */
+#ifndef RPC_CONN_H
+#define RPC_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "rpc/address.h"
+#include "rpc/call_internal.h"
+#include "rpc/h2.h"
+#include "rpc/options.h"
+#include "rpc/transport.h"
+
+struct conn_ops {
+	void (*call)(void *cookie, struct rpc_call *); /* server: a call's headers have come */
+	void (*ready)(void *cookie);		       /* the peer's SETTINGS have come; may be NULL */
+	/* Every call has been closed; the connection is gone when this returns. */
+	void (*closed)(void *cookie, struct rpc_conn *, const struct err *why);
+};
+
+struct conn_options {
+	int fd;		 /* taken on success; connecting still, or connected */
+	bool connecting;
+	bool is_server;
+	struct rpc_tls *tls; /* borrowed; NULL: plain */
+	const char *host;    /* of a client with TLS */
+	const char *scheme_host; /* :authority of a client's calls */
+	const struct rpc_options *options; /* borrowed for life */
+	const struct conn_ops *ops;
+	void *cookie;
+};
+
+struct rpc_conn *conn_create(struct loop *, const struct conn_options *, struct err *);
+
+/* Ends it: calls left are closed with ${why} (OK: CANCELLED), then closed() runs, from
+ * the loop. Twice is harmless. */
+void conn_close(struct rpc_conn *, const struct err *why);
+
+/* GOAWAY now; no new streams of the peer's; closes when the last call is over. */
+void conn_drain(struct rpc_conn *);
+
+struct h2 *conn_h2(struct rpc_conn *);
+const char *conn_authority(const struct rpc_conn *);
+const char *conn_scheme(const struct rpc_conn *);
+bool conn_takes_calls(const struct rpc_conn *);
+size_t conn_call_count(const struct rpc_conn *);
+
+#endif
