@@ -108,12 +108,16 @@ const char *datadir_path(const struct datadir *d)
 static int write_all(const char *path, const char *text, struct err *err)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	ssize_t len = (ssize_t)strlen(text);
-	int result;
+	ssize_t len = (ssize_t)strlen(text), written;
+	int result = 0;
 
 	if (fd < 0)
 		return err_sys(err, errno, "write %s", path);
-	result = write(fd, text, (size_t)len) == len ? 0 : err_sys(err, errno, "write %s", path);
+	written = write(fd, text, (size_t)len);
+	if (written < 0)
+		result = err_sys(err, errno, "write %s", path);
+	else if (written < len)
+		result = err_sys(err, ENOSPC, "write %s", path);
 	close(fd);
 	return result;
 }

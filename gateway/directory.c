@@ -140,7 +140,7 @@ static int look_up(struct directory *d, const char *sandbox, const char *workspa
 int directory_resolve(struct directory *d, const char *sandbox, const char *workspace,
     char id[static NAMES_ID_MAX + 1], struct err *err)
 {
-	struct entry e;
+	struct entry e = { 0 };
 
 	if (look_up(d, sandbox, workspace, &e, err) != 0)
 		return -1;
@@ -151,7 +151,7 @@ int directory_resolve(struct directory *d, const char *sandbox, const char *work
 int directory_admit(struct directory *d, const char *sandbox, const char *workspace,
     char id[static NAMES_ID_MAX + 1], struct err *err)
 {
-	struct entry e;
+	struct entry e = { 0 };
 
 	if (look_up(d, sandbox, workspace, &e, err) != 0)
 		return -1;

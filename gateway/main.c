@@ -109,7 +109,7 @@ static int run(struct program *p)
 		result = run_with_signals(p, &err);
 	if (result != 0)
 		complain(&err);
-	if (p->ready_written)
+	if (p->options.ready_file != NULL && p->ready_written)
 		unlink(p->options.ready_file);
 	gateway_free(p->gateway);
 	return result == 0 && !p->failed ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -162,7 +162,7 @@ static int route_first(struct rpc_call *call, struct gateway *g, const struct ro
     const uint8_t *data, size_t len, struct bufq *rest, struct err *err)
 {
 	struct route_target target;
-	void *message;
+	void *message = NULL;
 	int result;
 
 	if (route_decode(route, data, len, &message, &target, err) != 0)
@@ -212,7 +212,7 @@ static void on_first(struct gathering *g, const uint8_t *data, size_t len, size_
 	struct route_target target;
 	struct bufq rest;
 	struct err err;
-	void *message;
+	void *message = NULL;
 
 	if (route_decode(g->route, data, len, &message, &target, &err) != 0) {
 		refuse(g, &err);
@@ -236,8 +236,8 @@ static void on_first(struct gathering *g, const uint8_t *data, size_t len, size_
 static void on_data(void *cookie, struct slice slice)
 {
 	struct gathering *g = cookie;
-	const uint8_t *message;
-	size_t len, bytes = slice.len;
+	const uint8_t *message = NULL;
+	size_t len = 0, bytes = slice.len;
 	struct err err;
 	int got = rpc_reader_push(&g->reader, slice, &err);
 

@@ -508,7 +508,7 @@ static int migrate_step(struct store *s, size_t version, struct err *err)
 
 static int migrate(struct store *s, struct err *err)
 {
-	size_t version;
+	size_t version = 0;
 
 	if (schema_version(s, &version, err) != 0)
 		return -1;

@@ -111,6 +111,7 @@ static void add(struct watcher *w, Openshell__V1__SandboxStreamEvent *event, uin
 	event->cursor = cursor;
 	if ((p->data = codec_pack_new(&event->base, &p->len)) != NULL)
 		w->batch_count++;
+	event->cursor = NULL;
 }
 
 static void add_snapshot(struct watcher *w)

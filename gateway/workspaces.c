@@ -36,7 +36,8 @@ static void insert(struct workspaces *all, Openshell__Datamodel__V1__Workspace *
 {
 	size_t at = position(all, w->metadata->name);
 
-	memmove(all->list + at + 1, all->list + at, (all->count - at) * sizeof(all->list[0]));
+	for (size_t i = all->count; i > at; i--)
+		all->list[i] = all->list[i - 1];
 	all->list[at] = w;
 	all->count++;
 }
@@ -162,10 +163,14 @@ const Openshell__Datamodel__V1__Workspace *workspaces_add(struct workspaces *all
 	}
 	random_uuid(id);
 	w = copy(request, id, &packed, &row.body_len);
+	if (w == NULL) {
+		free(packed);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
 	row.id = id;
 	row.body = packed;
-	result = w != NULL ? store_workspace_insert(all->store, &row, remember, err)
-			   : err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	result = store_workspace_insert(all->store, &row, remember, err);
 	free(packed);
 	if (result != 0) {
 		codec_free(w);
@@ -191,6 +196,7 @@ int workspaces_remove(
 	log_info(&area, "workspace_deleted", LOG_STR("name", name));
 	codec_free(all->list[at]);
 	all->count--;
-	memmove(all->list + at, all->list + at + 1, (all->count - at) * sizeof(all->list[0]));
+	for (size_t i = at; i < all->count; i++)
+		all->list[i] = all->list[i + 1];
 	return 0;
 }

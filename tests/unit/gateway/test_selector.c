@@ -74,11 +74,13 @@ static void test_limits(void **state)
 	struct err err;
 
 	(void)state;
-	for (int i = 0; i < SELECTOR_TERMS_MAX; i++)
-		strcat(terms, i == 0 ? "a=b" : ",a=b");
+	for (size_t i = 0; i <= SELECTOR_TERMS_MAX; i++)
+		memcpy(terms + 4 * i, "a=b,", 5);
+	terms[4 * SELECTOR_TERMS_MAX - 1] = '\0';
 	assert_int_equal(selector_parse(&s, terms, &err), 0);
 	selector_free(&s);
-	strcat(terms, ",a=b");
+	terms[4 * SELECTOR_TERMS_MAX - 1] = ',';
+	terms[4 * SELECTOR_TERMS_MAX + 3] = '\0';
 	assert_int_equal(selector_parse(&s, terms, &err), -1);
 
 	memset(long_text, 'a', SELECTOR_TEXT_MAX + 1);

@@ -70,8 +70,7 @@ static void test_wrong(void **state)
 		text[i] = text[i] == 'a' ? 'b' : 'a';
 		assert_false(tokens_verify(t->tokens, text, id));
 	}
-	memcpy(text, t->text[0], TOKENS_TEXT_SIZE);
-	strcat(text, "0");
+	snprintf(text, sizeof(text), "%s0", t->text[0]);
 	assert_false(tokens_verify(t->tokens, text, id));
 	text[TOKENS_TEXT_SIZE - 2] = '\0';
 	assert_false(tokens_verify(t->tokens, text, id));
