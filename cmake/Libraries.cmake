@@ -23,3 +23,8 @@ third(nghttp2 libnghttp2>=1.52)
 third(openssl openssl>=3.0)
 third(archive libarchive>=3.6 archive zstd z)
 third(sqlite sqlite3>=3.40)
+
+# Macros in a header.
+find_path(UTHASH_INCLUDE uthash.h REQUIRED)
+add_library(third::uthash INTERFACE IMPORTED GLOBAL)
+target_include_directories(third::uthash SYSTEM INTERFACE ${UTHASH_INCLUDE})

@@ -40,7 +40,7 @@ static int next_fd(DIR *dir)
 	struct dirent *entry;
 
 	while ((entry = readdir(dir)) != NULL) {
-		int fd = entry->d_name[0] != '.' ? atoi(entry->d_name) : -1;
+		int fd = entry->d_name[0] != '.' ? (int)strtol(entry->d_name, NULL, 10) : -1;
 
 		if (fd >= 0 && fd != dirfd(dir))
 			return fd;
