@@ -488,7 +488,7 @@ static void channel_turn_away(
 	atomic_fetch_add(&t->refused, 1);
 	log_info(&area, "relay_refused", LOG_STR("sandbox", r->sandbox_id),
 	    LOG_STR("method", r->method), LOG_STR("subject", r->subject), LOG_ERR(why));
-	rpc_call_finish(call, why);
+	wire_refuse(call, why);
 }
 
 /* Limits come before memory as far as they can be seen from here; channel_run_ask()

@@ -241,7 +241,7 @@ void claim_serve(struct tunnels *t, struct rpc_call *call, const char *sandbox_i
 
 	if (claim == NULL) {
 		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
-		rpc_call_finish(call, &e);
+		wire_refuse(call, &e);
 		return;
 	}
 	rpc_call_bind(call, &claim_ops, claim);

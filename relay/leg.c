@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "relay/wire.h"
+
 enum leg_state { LEG_HELD, LEG_JOINED, LEG_REFUSED, LEG_OVER };
 
 struct leg {
@@ -204,7 +206,7 @@ struct leg *leg_create(enum leg_side side, struct rpc_call *call, struct bufq *e
 	if (leg == NULL || (early != NULL && bufq_move(&leg->early, early) != 0)) {
 		free(leg);
 		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
-		rpc_call_finish(call, &e);
+		wire_refuse(call, &e);
 		return NULL;
 	}
 	if (side == LEG_CLIENT)

@@ -375,7 +375,7 @@ void session_serve(struct tunnels *t, struct rpc_call *call, const char *sandbox
 
 	if (s == NULL) {
 		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
-		rpc_call_finish(call, &e);
+		wire_refuse(call, &e);
 		return;
 	}
 	rpc_conn_allow_streams(rpc_call_conn(call), RPC_MAX_TUNNEL_STREAMS);

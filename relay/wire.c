@@ -15,6 +15,14 @@ int wire_send(struct rpc_call *call, const ProtobufCMessage *message)
 	return result;
 }
 
+void wire_refuse(struct rpc_call *call, const struct err *status)
+{
+	static const struct rpc_call_ops nobody;
+
+	rpc_call_bind(call, &nobody, NULL);
+	rpc_call_finish(call, status);
+}
+
 void *wire_unpack(
     const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t len, struct err *e)
 {

@@ -34,6 +34,9 @@
 /* Packs and sends. -1 as rpc_call_send(), or no memory. */
 int wire_send(struct rpc_call *, const ProtobufCMessage *);
 
+/* Takes a call over and finishes it: nobody hears of it any more. */
+void wire_refuse(struct rpc_call *, const struct err *status);
+
 /* codec_unpack() with room for WIRE_MESSAGE_MAX. NULL: INVALID_ARGUMENT or
  * RESOURCE_EXHAUSTED, naming the type. The caller frees with codec_free(). */
 void *wire_unpack(const ProtobufCMessageDescriptor *, const uint8_t *, size_t, struct err *);
