@@ -23,6 +23,16 @@ static size_t frame_bytes(const struct h2_stream *s, size_t max)
 	return total;
 }
 
+static void push_due(struct h2 *h, struct h2_stream *s)
+{
+	if (s->is_due)
+		return;
+	s->is_due = true;
+	s->due_next = h->due;
+	h->due = s;
+	h2_stream_ref(s);
+}
+
 static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
     nghttp2_data_source *source, void *cookie)
 {
@@ -32,7 +42,6 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_
 	(void)session;
 	(void)id;
 	(void)buf;
-	(void)cookie;
 	if (n == 0 && !s->ending) {
 		s->deferred = true;
 		return NGHTTP2_ERR_DEFERRED;
@@ -42,6 +51,8 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 		if (s->trailed)
 			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+		if (s->trailed && n == 0)
+			push_due(cookie, s); /* an empty frame before trailers is left out */
 	}
 	return (ssize_t)n;
 }
@@ -80,16 +91,6 @@ static struct slice pop(struct h2_stream *s, size_t max)
 	s->small.data += max;
 	s->small.len -= max;
 	return part;
-}
-
-static void push_due(struct h2 *h, struct h2_stream *s)
-{
-	if (s->is_due)
-		return;
-	s->is_due = true;
-	s->due_next = h->due;
-	h->due = s;
-	h2_stream_ref(s);
 }
 
 /* The frame's header and references to its payload go to the out-queue. */
@@ -169,6 +170,7 @@ static bool serve_due(struct h2 *h)
 			s->reset = true;
 			nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
 		} else if (s->h2 != NULL && !s->reset && !s->ended && s->trailed) {
+			s->trailed = false;
 			h->ops->trailers(s);
 		}
 		h2_stream_unref(s);
