@@ -14,6 +14,9 @@
 /* What a batch holds at most: the snapshot, a warning or two, every event kept. */
 #define BATCH_MAX (EVENTS_KEPT + 4)
 
+/* A cursor is the serial of an event in hex. */
+#define CURSOR_DIGITS 16
+
 struct watches {
 	struct watcher *list;
 	size_t count;
@@ -103,7 +106,7 @@ static void watcher_free(struct watcher *w)
 
 static void add(struct watcher *w, Openshell__V1__SandboxStreamEvent *event, uint64_t serial)
 {
-	char cursor[24];
+	char cursor[CURSOR_DIGITS + 1];
 	struct packed *p = &w->batch[w->batch_count];
 
 	assert(w->batch_count < BATCH_MAX);
@@ -235,17 +238,18 @@ static int choose_first_event(struct watcher *w, struct err *err)
 {
 	const struct events *events = sandbox_events(w->sandbox);
 	const char *cursor = w->request->resume_after_cursor;
-	uint64_t kept = events->next - events_oldest(events);
+	uint64_t kept = events->next - events_oldest(events), last;
 	char *end;
 
 	w->next_event =
 	    events->next - (w->request->event_tail < kept ? w->request->event_tail : kept);
 	if (cursor[0] == '\0')
 		return 0;
-	w->next_event = strtoull(cursor, &end, 16) + 1;
-	if (*end != '\0' || strlen(cursor) != 16 || w->next_event > events->next)
+	last = strtoull(cursor, &end, 16);
+	if (*end != '\0' || strlen(cursor) != CURSOR_DIGITS || last >= events->next)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "resume_after_cursor is none that this sandbox's events had");
+	w->next_event = last + 1;
 	return 0;
 }
 

@@ -4,33 +4,29 @@ import queue
 
 import grpc
 import pytest
-from conftest import BIN, fails, processes_of, wait_until
+from conftest import fails, processes_of, wait_until
 from openshell._proto import openshell_pb2 as pb
 
 
 @pytest.fixture
-def leaky(make_gateway, tmp_path):
+def leaky(make_gateway, stand_in):
     """A gateway whose supervisors leave a copy of their token where the test finds it."""
-    program = tmp_path / "supervisor"
-    program.write_text(
-        "#!/bin/bash\n"
-        "for ((i = 1; i <= $#; i++)); do\n"
-        '\t[ "${!i}" = --sandbox-id ] && j=$((i + 1)) && id=${!j}\n'
-        '\t[ "${!i}" = --token-file ] && j=$((i + 1)) && file=${!j}\n'
-        "done\n"
-        f'cat "$file" >"{tmp_path}/$id.new" && mv "{tmp_path}/$id.new" "{tmp_path}/$id"\n'
-        f'exec {BIN}/towline-supervisor "$@"\n'
-    )
-    program.chmod(0o755)
-    gateway = make_gateway(start=False)
-    command = [part for part in gateway.command() if not part.startswith("--supervisor")]
-    gateway.command = lambda: [*command, f"--supervisor={program}"]
-    gateway.token = lambda sandbox: wait_until(
-        lambda: (tmp_path / sandbox).exists() and (tmp_path / sandbox).read_text().strip(),
-        10,
-        "the supervisor has its token",
-    )
-    return gateway.start()
+    gateway = make_gateway(f"--supervisor={stand_in('leaky')}")
+    gateway.last_token = None
+
+    def token(sandbox):
+        """The sandbox's latest: not the one that was returned before."""
+
+        def read():
+            if stand_in(sandbox).exists():
+                text = stand_in(sandbox).read_text()
+                return text if text != gateway.last_token else None
+
+        gateway.last_token = wait_until(read, 10, "the supervisor has its token")
+        return gateway.last_token
+
+    gateway.token = token
+    return gateway
 
 
 def bearer(token):

@@ -65,15 +65,9 @@ def test_stopped(ready, call):
 
 
 @pytest.fixture
-def silent(make_gateway, tmp_path):
+def silent(make_gateway, stand_in):
     """A gateway whose supervisors start and never connect."""
-    program = tmp_path / "supervisor"
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
-    program.chmod(0o755)
-    gateway = make_gateway(start=False)
-    command = [part for part in gateway.command() if not part.startswith("--supervisor")]
-    gateway.command = lambda: [*command, f"--supervisor={program}"]
-    return gateway.start()
+    return make_gateway(f"--supervisor={stand_in('silent')}")
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -88,8 +82,7 @@ def test_not_ready(silent, call):
 
 def test_never_ready(silent):
     silent.stop()
-    command = silent.command()
-    silent.command = lambda: [*command, "--provision-timeout=300ms"]
+    silent.flags.append("--provision-timeout=300ms")
     silent.start()
     silent.create("box", wait=False)
     wait_until(lambda: silent.phase("box") == "ERROR", 5, "it is given up")

@@ -19,7 +19,7 @@ SANITIZED = os.environ.get("TOWLINE_SANITIZED") == "1"  # figures mean nothing t
 def run(gateway, *more):
     """Runs the program to its end."""
     return subprocess.run(
-        [*gateway.command(), *more], capture_output=True, text=True, timeout=20, check=False
+        gateway.command(*more), capture_output=True, text=True, timeout=20, check=False
     )
 
 
@@ -62,7 +62,7 @@ def test_ends_at_once_when_nothing_is_under_way(gateway, sig):
     assert time.monotonic() - began < 2 or SANITIZED
 
 
-def test_a_dead_gateways_ready_file_does_not_fool_anybody(gateway):
+def test_a_dead_gateways_ready_file_is_replaced(gateway):
     gateway.kill()
     assert gateway.ready_file.exists()
     gateway.start()
