@@ -1,27 +1,25 @@
-# For the suites of others: starts the gRPC test service, and stops it with the shell. Sourced.
-#
-# start_server sets host and port. stop_server fails if the server has anything to complain about,
-# which under sanitizers includes a leak.
+# For the suites of others that are run against rpc/: the test server. Sourced after lib.sh.
 
-start_server() {
-	local preset=${TOWLINE_PRESET:-asan} address
-	"$scripts/dev-build" --preset "$preset" towline-rpc-testserver
-	coproc server { exec "$(bin_of "$preset")/towline-rpc-testserver" --listen 127.0.0.1:0; }
-	server_pid=$!
-	trap 'kill "$server_pid" 2>/dev/null' EXIT
-	read -r -t 20 address <&"${server[0]}" || die "the test server did not start"
-	host=${address%:*} port=${address##*:}
+# start_testserver BIN [ARGUMENT...]: sets ${host} and ${port}.
+start_testserver() {
+	local program=$1/towline-rpc-testserver address
+	shift
+	[ -x "$program" ] || die "there is no $program: run ./dev build first"
+	server_log=$logs/$(basename "$0").server.log
+	exec {server_out}< <(exec "$program" --listen 127.0.0.1:0 "$@" 2>"$server_log")
+	server=$!
+	trap 'kill -KILL "$server" 2>/dev/null || true' EXIT
+	read -r -t 20 -u "$server_out" address || { cat "$server_log" >&2; die "the test server did not start"; }
+	host=${address%:*}
+	port=${address##*:}
 }
 
-stop_server() {
-	kill -TERM "$server_pid"
+# Ends it as an operator would: it has to go by itself, and cleanly.
+stop_testserver() {
+	local code=0
+	kill -TERM "$server" || die "the test server has died: see $server_log"
+	timeout 20 tail --pid="$server" -f /dev/null || die "the test server did not end on SIGTERM"
+	wait "$server" || code=$?
 	trap - EXIT
-	wait "$server_pid" || die "the test server ended with $?"
-}
-
-# need_go TOOL: skips the stage when ./dev setup could not install it.
-need_go() {
-	[ -x "$build/go/$1" ] && return
-	echo "$1 is not installed: it takes Go 1.24 or later, then ./dev setup"
-	exit "$SKIPPED"
+	[ "$code" -eq 0 ] || { tail -n 40 "$server_log" >&2; die "the test server ended with code $code"; }
 }
