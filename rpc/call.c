@@ -68,6 +68,7 @@ static void on_deadline(void *cookie)
 	if (c->is_server) {
 		h2_stream_drop(&c->stream);
 		rpc_call_finish(c, &err);
+		h2_stream_reset_after(&c->stream);
 		tell_closed(c, &err);
 		return;
 	}
@@ -175,23 +176,28 @@ static void refuse(struct rpc_call *c, enum grpc_code code, const char *text)
 	rpc_call_finish(c, &err);
 }
 
-/* An HTTP answer, for who does not speak gRPC. */
-static void refuse_http(struct rpc_call *c, const char *status)
+/* An HTTP answer in words, for who does not speak gRPC. */
+static void refuse_http(struct rpc_call *c, const char *status, const char *text)
 {
-	const struct meta_field field = {":status", 7, status, strlen(status)};
+	const struct meta_field fields[] = {
+	    {":status", 7, status, strlen(status)},
+	    {"content-type", 12, "text/plain", 10},
+	};
 	struct err err;
 
 	c->headers_sent = c->ended = c->finished = true;
-	h2_stream_respond(&c->stream, &field, 1, true, &err);
-	h2_stream_reset_after(&c->stream);
+	if (h2_stream_respond(&c->stream, fields, 2, false, &err) == 0 &&
+	    h2_stream_copy(&c->stream, text, strlen(text)) == 0)
+		h2_stream_end(&c->stream, false);
+	rpc_call_limit_time(c, RPC_HEADERS_TIMEOUT_MS); /* for the rest of its request */
 }
 
 bool call_check_request(struct rpc_call *c)
 {
 	if (c->heads.bad_method)
-		refuse_http(c, "405");
+		refuse_http(c, "405", "gRPC calls are made with POST.\n");
 	else if (c->heads.bad_type || c->path == NULL)
-		refuse_http(c, "415");
+		refuse_http(c, "415", "This is a gRPC server: content-type must be application/grpc.\n");
 	else if (c->heads.compressed)
 		refuse(c, GRPC_UNIMPLEMENTED, "compressed messages are not taken; grpc-encoding must be identity");
 	else if (c->heads.bad_timeout)

@@ -224,7 +224,7 @@ static void read_input(struct rpc_conn *c)
 	if (r == TRANSPORT_STARVED)
 		c->starved = true;
 	told_ready(c);
-	if (c->state == CONN_OPEN && transport_has_pending(c->transport))
+	if (c->state == CONN_OPEN && (transport_has_pending(c->transport) || h2_is_done(c->h2)))
 		turn_later(c);
 }
 
