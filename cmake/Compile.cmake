@@ -25,7 +25,7 @@ target_compile_options(towline_warnings INTERFACE
 	-Wmissing-prototypes -Wstrict-prototypes -Wvla -Werror)
 
 if(CMAKE_BUILD_TYPE STREQUAL "Debug")
-	add_compile_options(-g -Og)
+	add_compile_options(-Og)
 else()
 	string(REPLACE "-O3" "-O2" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
 	# Asserts stay: they guard what would otherwise be memory corruption.
