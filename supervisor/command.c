@@ -34,8 +34,22 @@ static int unpack_request(const struct channel_request *r, struct command *c, st
 	return 0;
 }
 
+/* What the sandbox has set about itself is not a request's to change; other OPENSHELL_
+ * names are (the SDK passes a function to exec_python in one). */
+static bool is_reserved(char *const *sandbox, const char *key)
+{
+	size_t len = strlen(key);
+
+	if (strncmp(key, "OPENSHELL_", 10) != 0)
+		return false;
+	for (; *sandbox != NULL; sandbox++)
+		if (strncmp(*sandbox, key, len) == 0 && (*sandbox)[len] == '=')
+			return true;
+	return false;
+}
+
 /* POSIX names, and none of those that are the sandbox's own to set. */
-static int check_key(const char *key, struct err *err)
+static int check_key(char *const *sandbox, const char *key, struct err *err)
 {
 	bool good = isalpha((unsigned char)key[0]) || key[0] == '_';
 
@@ -44,9 +58,8 @@ static int check_key(const char *key, struct err *err)
 	if (!good)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "environment: \"%s\" is not a name of letters, digits and _", key);
-	if (strncmp(key, "OPENSHELL_", 10) == 0)
-		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "environment: %s is reserved; OPENSHELL_* is set by the sandbox", key);
+	if (is_reserved(sandbox, key))
+		return err_set(err, GRPC_INVALID_ARGUMENT, "environment: %s is reserved; the sandbox sets it", key);
 	return 0;
 }
 
@@ -95,7 +108,7 @@ static int build_environment(const struct supervisor *s, struct command *c, stru
 	if (r->tty && add_variable(envp, &count, "TERM", "xterm-256color", err) != 0)
 		return -1;
 	for (size_t i = 0; i < r->n_environment; i++)
-		if (check_key(r->environment[i]->key, err) != 0 ||
+		if (check_key(s->environment, r->environment[i]->key, err) != 0 ||
 		    add_variable(envp, &count, r->environment[i]->key, r->environment[i]->value, err) != 0)
 			return -1;
 	return 0;
