@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <ftw.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +12,8 @@
 #define PATHS   8    /* results of leak_path() that are good at a time */
 
 struct leak {
-	char folder[PATH_MAX];
-	char paths[PATHS][2 * PATH_MAX];
+	char *folder;
+	char *paths[PATHS];
 	unsigned next_path;
 	bool open[FDS_MAX];
 };
@@ -54,10 +53,9 @@ struct leak *leak_begin(void)
 	const char *tmp = getenv("TMPDIR");
 	DIR *dir;
 
-	if (leak == NULL)
+	if (leak == NULL ||
+	    asprintf(&leak->folder, "%s/towline-test-XXXXXX", tmp != NULL ? tmp : "/tmp") < 0)
 		give_up("leak_begin");
-	snprintf(leak->folder, sizeof(leak->folder), "%s/towline-test-XXXXXX",
-	    tmp != NULL ? tmp : "/tmp");
 	if (mkdtemp(leak->folder) == NULL)
 		give_up(leak->folder);
 	dir = open_fds();
@@ -76,10 +74,12 @@ const char *leak_folder(const struct leak *leak)
 
 const char *leak_path(struct leak *leak, const char *name)
 {
-	char *path = leak->paths[leak->next_path++ % PATHS];
+	char **path = &leak->paths[leak->next_path++ % PATHS];
 
-	snprintf(path, sizeof(leak->paths[0]), "%s/%s", leak->folder, name);
-	return path;
+	free(*path);
+	if (asprintf(path, "%s/%s", leak->folder, name) < 0)
+		give_up("leak_path");
+	return *path;
 }
 
 static int count_fds(const struct leak *leak)
@@ -121,6 +121,9 @@ int leak_end(struct leak *leak)
 
 	if (!empty && nftw(leak->folder, remove_file, 16, FTW_DEPTH | FTW_PHYS) != 0)
 		give_up(leak->folder);
+	for (unsigned i = 0; i < PATHS; i++)
+		free(leak->paths[i]);
+	free(leak->folder);
 	free(leak);
 	return fds == 0 && empty ? 0 : -1;
 }
