@@ -102,6 +102,8 @@ static int build_environment(const struct supervisor *s, struct command *c, stru
 	if (envp == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->process.envp = envp;
+	if (add_variable(envp, &count, "PATH", PROCESS_PATH, err) != 0)
+		return -1;
 	for (; *from != NULL; from++)
 		if (add_variable(envp, &count, NULL, *from, err) != 0)
 			return -1;

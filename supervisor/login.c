@@ -110,6 +110,35 @@ static char **split(const char *text, size_t len)
 	return list;
 }
 
+/* What was set for the sandbox is stronger than a profile. */
+static bool is_set(char *const *envp, const char *entry)
+{
+	size_t len = strcspn(entry, "=") + 1;
+
+	for (; *envp != NULL; envp++)
+		if (strncmp(*envp, entry, len) == 0)
+			return true;
+	return false;
+}
+
+/* The shell's answer, less what is set, and behind it what is set. */
+static void overlay(struct text *answer, char *const *envp)
+{
+	size_t kept = 0;
+
+	for (size_t at = 0; at < answer->len;) {
+		size_t len = strlen(answer->data + at) + 1;
+		if (!is_set(envp, answer->data + at)) {
+			memmove(answer->data + kept, answer->data + at, len);
+			kept += len;
+		}
+		at += len;
+	}
+	answer->len = kept;
+	for (; *envp != NULL; envp++)
+		text_add(answer, *envp, strlen(*envp) + 1);
+}
+
 char **login_environment(char *const *envp, const char *workdir)
 {
 	struct text answer;
@@ -119,9 +148,8 @@ char **login_environment(char *const *envp, const char *workdir)
 	if (!ask_shell(envp, workdir, &answer)) {
 		text_free(&answer);
 		text_init(&answer, ENVIRONMENT_MAX);
-		for (; *envp != NULL; envp++)
-			text_add(&answer, *envp, strlen(*envp) + 1);
 	}
+	overlay(&answer, envp);
 	list = split(answer.len > 0 ? answer.data : "", answer.len);
 	text_free(&answer);
 	return list;

@@ -12,8 +12,8 @@
 /* The user's shell as /etc/passwd has it, if it is there; else /bin/sh. */
 const char *login_shell(void);
 
-/* The environment after a login shell started with ${envp} in ${workdir}, or a copy of
- * ${envp} if there is no shell or it does not answer in time. Blocks: before the loop
+/* The environment after a login shell started with ${envp} in ${workdir}, with what
+ * ${envp} itself sets; or a copy of ${envp} if there is no shell or it does not answer in time. Blocks: before the loop
  * runs. The caller owns it (login_environment_free). NULL: no memory. */
 char **login_environment(char *const *envp, const char *workdir);
 void login_environment_free(char **);

@@ -79,7 +79,7 @@ static const char *path_of(char *const *envp)
 	for (; *envp != NULL; envp++)
 		if (strncmp(*envp, "PATH=", 5) == 0)
 			return *envp + 5;
-	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	return PROCESS_PATH;
 }
 
 /* 0, or the errno that says why ${path} cannot be run. */

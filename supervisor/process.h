@@ -13,6 +13,9 @@
 #define PROCESS_NOT_FOUND 127	   /* exit codes of a shell that cannot start a program */
 #define PROCESS_NOT_EXECUTABLE 126
 
+/* Where programs are looked for when nobody says so. */
+#define PROCESS_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 struct process_options {
 	char *const *argv; /* argv[0] is looked up along PATH of ${envp} */
 	char *const *envp;

@@ -58,10 +58,10 @@ static void add_variable(struct launch *l, const char *key, const char *value)
 		l->envc++;
 }
 
-/* The sandbox's own environment; nothing of the gateway's is passed on. */
+/* The sandbox's own environment; nothing of the gateway's is passed on. What is not in
+ * here (PATH, say) is for the supervisor and the login shell to choose. */
 static void fill_environment(struct launch *l, const struct sandbox_spec *spec)
 {
-	add_variable(l, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	add_variable(l, "HOME", l->work_dir);
 	add_variable(l, "LANG", "C.UTF-8");
 	add_variable(l, "OPENSHELL_SANDBOX", spec->name);
