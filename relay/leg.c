@@ -292,9 +292,11 @@ static void leg_finish_sending(void *self)
 		leg_finish(leg);
 }
 
-/* The other call is over. A supervisor that has said its status needs no reset. */
+/* The other call is over. A supervisor that has said its status needs no reset; to any
+ * other the call is cancelled, for whatever reason its client has gone. */
 static void leg_stop(void *self, const struct err *why)
 {
+	const struct err cancelled = { .code = GRPC_CANCELLED };
 	struct leg *leg = self;
 
 	if (leg->call == NULL)
@@ -307,7 +309,7 @@ static void leg_stop(void *self, const struct err *why)
 			rpc_call_finish(leg->call, NULL);
 		leg->finished = true;
 	} else {
-		rpc_call_cancel(leg->call, why);
+		rpc_call_cancel(leg->call, &cancelled);
 		leg_end_joined(leg);
 	}
 }

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +14,10 @@
 #include "rpc/address.h"
 #include "support/leak.h"
 
-/* libuv keeps a pipe for signals from its first loop on. */
+/* As every program of ours; and libuv keeps a pipe for signals from its first loop on. */
 int rig_setup(void **state)
 {
+	signal(SIGPIPE, SIG_IGN);
 	loop_free(loop_create(0, NULL));
 	*state = leak_begin();
 	return 0;

@@ -22,7 +22,7 @@
 #include "rpc/server.h"
 
 #define RIG_LOOPS_MAX 4
-#define RIG_WAIT_MS   10000
+#define RIG_WAIT_MS   30000
 #define RIG_ECHO      "/test.Rig/Echo" /* routed to the sandbox that metadata "sandbox" names */
 
 struct rig {
@@ -136,6 +136,7 @@ void rig_claim(struct rig *, struct rig_call *c, struct rpc_client *, const char
 struct rig_pair {
 	struct rig_call client, tunnel;
 };
+void rig_join_many(struct rig_supervisor *, struct rpc_client *, struct rig_pair *, size_t n);
 void rig_join(struct rig_supervisor *, struct rpc_client *, struct rig_pair *);
 void rig_pair_free(struct rig_pair *);
 

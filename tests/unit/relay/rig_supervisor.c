@@ -172,14 +172,24 @@ void rig_claim(struct rig *rig, struct rig_call *c, struct rpc_client *client, c
 	assert_int_equal(wire_send(c->call, &frame.base), 0);
 }
 
-void rig_join(struct rig_supervisor *s, struct rpc_client *client, struct rig_pair *pair)
+void rig_join_many(
+    struct rig_supervisor *s, struct rpc_client *client, struct rig_pair *pairs, size_t n)
 {
 	const Openshell__V1__RelayOpen *open;
 
-	rig_route(s->rig, &pair->client, client, s->sandbox, "first");
-	open = rig_next_open(s);
-	assert_non_null(open);
-	rig_claim(s->rig, &pair->tunnel, s->client, s->sandbox, s->session_id, open->channel_id);
+	for (size_t i = 0; i < n; i++)
+		rig_route(s->rig, &pairs[i].client, client, s->sandbox, "first");
+	for (size_t i = 0; i < n; i++) {
+		open = rig_next_open(s);
+		assert_non_null(open);
+		rig_claim(s->rig, &pairs[i].tunnel, s->client, s->sandbox, s->session_id,
+		    open->channel_id);
+	}
+}
+
+void rig_join(struct rig_supervisor *s, struct rpc_client *client, struct rig_pair *pair)
+{
+	rig_join_many(s, client, pair, 1);
 }
 
 void rig_pair_free(struct rig_pair *pair)

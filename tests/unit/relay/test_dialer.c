@@ -246,7 +246,7 @@ static void test_nobody_there(void **state)
 
 static void test_closes_at_any_time(void **state)
 {
-	struct rig *rig = rig_create(1, NULL);
+	struct rig *rig = rig_create(1, &(struct tunnel_options){ .claim_ms = 200 });
 	struct rpc_client *client = rig_connect(rig);
 	struct app app;
 
