@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,38 +37,29 @@ static int make_directories(const char *path, struct err *err)
 	}
 }
 
-/* Who has the lock, for the message. */
-static long owner(int lock)
-{
-	char text[32];
-	ssize_t len = pread(lock, text, sizeof(text) - 1, 0);
-
-	if (len <= 0)
-		return 0;
-	text[len] = '\0';
-	return strtol(text, NULL, 10);
-}
-
+/*
+ * A lock of the process, not of the descriptor: a child that is on its way to become a
+ * supervisor has a copy of the descriptor for a moment, and must not keep a killed
+ * gateway's successor out.
+ */
 static int take_lock(struct datadir *d, struct err *err)
 {
-	char path[PATH_MAX + 8], text[32];
-	int len;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[PATH_MAX + 8];
 
 	snprintf(path, sizeof(path), "%s/lock", d->path);
 	d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (d->lock < 0)
 		return err_sys(err, errno, "open %s", path);
-	if (flock(d->lock, LOCK_EX | LOCK_NB) != 0) {
-		if (errno != EWOULDBLOCK)
-			return err_sys(err, errno, "lock %s", path);
-		return err_set(err, GRPC_FAILED_PRECONDITION,
-		    "another gateway, process %ld, uses %s; stop it or choose another --data-dir",
-		    owner(d->lock), d->path);
-	}
-	len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-	if (ftruncate(d->lock, 0) != 0 || pwrite(d->lock, text, (size_t)len, 0) != len)
-		return err_sys(err, errno, "write %s", path);
-	return 0;
+	if (fcntl(d->lock, F_SETLK, &lock) == 0)
+		return 0;
+	if (errno != EAGAIN && errno != EACCES)
+		return err_sys(err, errno, "lock %s", path);
+	lock.l_pid = 0;
+	(void)fcntl(d->lock, F_GETLK, &lock);
+	return err_set(err, GRPC_FAILED_PRECONDITION,
+	    "another gateway, process %ld, uses %s; stop it or choose another --data-dir",
+	    (long)lock.l_pid, d->path);
 }
 
 struct datadir *datadir_open(const char *path, struct err *err)

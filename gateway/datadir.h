@@ -7,7 +7,8 @@
 struct datadir;
 
 /* Makes the directory (mode 0700, with missing parents) and locks it. The lock ends with
- * the process, whatever its end. FAILED_PRECONDITION: another gateway has it. */
+ * the process, whatever its end. FAILED_PRECONDITION: another process has it. Once in a
+ * process. */
 struct datadir *datadir_open(const char *path, struct err *);
 void datadir_close(struct datadir *);
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gateway/datadir.h"
@@ -27,32 +28,90 @@ static int teardown(void **state)
 	return leak_end(*state);
 }
 
+/* Whether another process gets the directory; what it hears goes to ${text}. */
+static bool another_gets_it(const char *path, char *text, size_t size)
+{
+	int ends[2], status;
+	ssize_t len;
+	pid_t child;
+
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		struct err err = { 0 };
+		struct datadir *d = datadir_open(path, &err);
+
+		(void)!write(ends[1], err.text, strlen(err.text));
+		datadir_close(d);
+		_exit(d != NULL ? 0 : 1);
+	}
+	close(ends[1]);
+	len = read(ends[0], text, size - 1);
+	text[len > 0 ? len : 0] = '\0';
+	close(ends[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status == 0;
+}
+
 static void test_lock(void **state)
 {
 	struct leak *leak = *state;
 	const char *path = leak_path(leak, "a/b");
-	struct datadir *first, *second;
+	char text[ERR_TEXT_MAX], pid[32];
+	struct datadir *d;
 	struct stat st;
-	char pid[32];
 	struct err err;
 
-	first = datadir_open(path, &err);
-	assert_non_null(first);
-	assert_string_equal(datadir_path(first), path);
+	d = datadir_open(path, &err);
+	assert_non_null(d);
+	assert_string_equal(datadir_path(d), path);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0700);
-	second = datadir_open(path, &err);
-	assert_null(second);
-	assert_int_equal(err.code, GRPC_FAILED_PRECONDITION);
+	assert_false(another_gets_it(path, text, sizeof(text)));
 	snprintf(pid, sizeof(pid), "process %ld", (long)getpid());
-	assert_non_null(strstr(err.text, pid));
-	datadir_close(first);
-	second = datadir_open(path, &err);
-	assert_non_null(second);
-	datadir_close(second);
+	assert_non_null(strstr(text, pid));
+	datadir_close(d);
+	assert_true(another_gets_it(path, text, sizeof(text)));
 	unlink(leak_path(leak, "a/b/lock"));
 	rmdir(path);
 	rmdir(leak_path(leak, "a"));
+}
+
+/* A child that lives on does not keep the lock. */
+static void test_lock_is_the_process_own(void **state)
+{
+	struct leak *leak = *state;
+	const char *path = leak_path(leak, "dir");
+	int hold[2], held[2], status;
+	char byte, text[ERR_TEXT_MAX];
+	pid_t owner;
+
+	assert_int_equal(pipe(hold), 0);
+	assert_int_equal(pipe(held), 0);
+	owner = fork();
+	if (owner == 0) {
+		struct err err;
+
+		if (datadir_open(path, &err) == NULL)
+			_exit(1);
+		if (fork() == 0) {
+			close(hold[1]);
+			(void)!read(hold[0], &byte, 1); /* with all descriptors, until the end */
+			_exit(0);
+		}
+		(void)!write(held[1], "x", 1);
+		_exit(0);
+	}
+	assert_int_equal(read(held[0], &byte, 1), 1);
+	assert_int_equal(waitpid(owner, &status, 0), owner);
+	assert_int_equal(status, 0);
+	assert_true(another_gets_it(path, text, sizeof(text)));
+	close(hold[0]);
+	close(hold[1]);
+	close(held[0]);
+	close(held[1]);
+	unlink(leak_path(leak, "dir/lock"));
+	rmdir(path);
 }
 
 static void test_in_the_way(void **state)
@@ -90,6 +149,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lock_is_the_process_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_in_the_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_file, setup, teardown),
 	};
