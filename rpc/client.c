@@ -25,12 +25,11 @@ static void on_ready(void *cookie)
 		c->opt.ready(c->opt.cookie);
 }
 
-static void on_closed(void *cookie, struct rpc_conn *conn, const struct err *why)
+static void on_closed(void *cookie, const struct err *why)
 {
 	struct rpc_client *c = cookie;
 	struct rpc_client_options opt = c->opt;
 
-	(void)conn;
 	rpc_tls_free(c->own_tls);
 	free(c);
 	if (opt.closed != NULL)
@@ -64,7 +63,7 @@ static int dial(struct rpc_client *c, const char *url, struct err *err)
 	    .connecting = true,
 	    .tls = address.tls ? c->opt.tls : NULL,
 	    .host = address.host,
-	    .scheme_host = authority,
+	    .authority = authority,
 	    .options = &c->options,
 	    .ops = &conn_ops,
 	    .cookie = c,

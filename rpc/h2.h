@@ -32,29 +32,33 @@ struct h2;
 struct h2_stream {
 	struct h2 *h2; /* NULL: the session is gone */
 	struct h2_stream *prev, *next;
-	struct h2_stream *due_next, *sent_next;
+	struct h2_stream *due_next, *told_next;
 	int32_t id; /* 0: not opened */
 	uint32_t refs;
 	void (*release)(struct h2_stream *); /* nobody refers to it any more */
-	struct bufq queue;    /* to be sent... */
-	struct slice small;   /* ...and behind it, small slices gathered in */
-	struct block *gather; /* a block of its own */
+	struct bufq queue;                   /* to be sent... */
+	struct slice small;                  /* ...and behind it, small slices gathered in */
+	struct block *gather;                /* a block of its own */
 	size_t gather_used;
 	size_t framed; /* bytes in the out-queue */
 	size_t left;   /* bytes that have left and are not told */
 	uint32_t close_code;
-	bool listed;	  /* among the session's streams */
-	bool deaf;	  /* its user wants to hear nothing any more */
-	bool deferred;	  /* the library waits for h2_stream_write() or _end() */
-	bool ending;	  /* no more data will be written */
-	bool trailed;	  /* ...and trailers end it */
-	bool ended;	  /* END_STREAM is framed */
-	bool peer_ended;  /* END_STREAM was received */
-	bool reset_after; /* NO_ERROR follows the end */
-	bool reset;	  /* RST_STREAM is submitted */
-	bool closed;	  /* the library has closed it; told when all has left */
-	bool stuck;	  /* nothing was framed since the last h2_settle() */
-	bool is_due, is_sent;
+	bool listed;       /* among the session's streams */
+	bool deaf;         /* its user wants to hear nothing any more */
+	bool deferred;     /* the library waits for h2_stream_write() or _end() */
+	bool ending;       /* no more data will be written */
+	bool trailed;      /* ...and trailers end it */
+	bool ended;        /* END_STREAM is framed */
+	bool peer_ended;   /* END_STREAM was received */
+	bool reset_after;  /* NO_ERROR follows the end */
+	bool trailers_out; /* they are submitted */
+	bool broken;       /* a header block could not be sent: to be reset */
+	bool reset;        /* RST_STREAM is submitted */
+	bool gone;         /* the library has closed it... */
+	bool closed;       /* ...and that is being told, when all has left */
+	bool stuck;        /* nothing was framed since the last h2_settle()... */
+	bool settled;      /* ...and what is queued pins nothing but itself */
+	bool is_due, is_told;
 };
 
 struct h2_ops {
@@ -64,19 +68,19 @@ struct h2_ops {
 	/* One field of the header block being received; must only store. */
 	void (*field)(struct h2_stream *, const struct meta_field *);
 
-	void (*head)(struct h2_stream *);		 /* a header block is whole */
-	void (*data)(struct h2_stream *, struct slice);	 /* takes it */
-	void (*end)(struct h2_stream *);		 /* END_STREAM */
-	void (*trailers)(struct h2_stream *);		 /* all data is framed: submit them now */
-	void (*sent)(struct h2_stream *, size_t);	 /* so many bytes have left */
+	void (*head)(struct h2_stream *);               /* a header block is whole */
+	void (*data)(struct h2_stream *, struct slice); /* takes it */
+	void (*end)(struct h2_stream *);                /* END_STREAM */
+	void (*trailers)(struct h2_stream *);           /* all data is framed: submit them now */
+	void (*sent)(struct h2_stream *, size_t);       /* so many bytes have left */
 	void (*closed)(struct h2_stream *, uint32_t h2_code); /* last; the reference is dropped */
 	/* There is something to frame; comes once until the next h2_frame(). */
 	void (*wake)(void *cookie);
 };
 
 /* NULL: no memory. ${ops} and ${options} outlive the session. */
-struct h2 *h2_create(bool is_server, const struct rpc_options *options, const struct h2_ops *ops,
-    void *cookie);
+struct h2 *h2_create(
+    bool is_server, const struct rpc_options *options, const struct h2_ops *ops, void *cookie);
 
 /* Streams left are dropped without a call but release(). */
 void h2_free(struct h2 *);
@@ -106,19 +110,20 @@ void h2_dispatch(struct h2 *);
  * each stream whose user still listens; its reference is dropped. */
 void h2_stop(struct h2 *, void (*each)(struct h2_stream *, void *cookie), void *cookie);
 
-bool h2_is_ready(const struct h2 *);	   /* the peer's SETTINGS have come */
-bool h2_is_draining(const struct h2 *);	   /* GOAWAY was received */
-bool h2_is_done(const struct h2 *);	   /* neither reads nor writes any more */
-bool h2_is_mid_headers(const struct h2 *); /* a header block is begun and not ended */
+bool h2_is_ready(const struct h2 *);          /* the peer's SETTINGS have come */
+bool h2_is_draining(const struct h2 *);       /* GOAWAY was received */
+bool h2_is_done(const struct h2 *);           /* neither reads nor writes any more */
+uint64_t h2_headers_since(const struct h2 *); /* a header block is begun and not ended; 0: none */
 bool h2_wants_output(const struct h2 *);
 const char *h2_flood(const struct h2 *); /* what there was too much of; NULL: nothing */
 size_t h2_stream_count(const struct h2 *);
 size_t h2_queued(const struct h2 *); /* bytes its streams have waiting */
 
 void h2_ping(struct h2 *);
+bool h2_is_ponged(const struct h2 *); /* the last h2_ping() was answered */
 void h2_allow_streams(struct h2 *, uint32_t max);
-void h2_drain_notice(struct h2 *);		     /* GOAWAY that refuses nothing yet */
-void h2_drain(struct h2 *);			     /* GOAWAY with the last stream served */
+void h2_drain_notice(struct h2 *);                /* GOAWAY that refuses nothing yet */
+void h2_drain(struct h2 *);                       /* GOAWAY with the last stream served */
 void h2_terminate(struct h2 *, uint32_t h2_code); /* GOAWAY, and nothing after it */
 
 /* The user's reference is the first; ${release} frees. */
@@ -130,7 +135,8 @@ void h2_stream_unref(struct h2_stream *);
 int h2_request(struct h2 *, struct h2_stream *, const struct meta_field *, size_t, struct err *);
 
 /* Server: response headers; ${only}: they end the stream (trailers-only). */
-int h2_stream_respond(struct h2_stream *, const struct meta_field *, size_t, bool only, struct err *);
+int h2_stream_respond(
+    struct h2_stream *, const struct meta_field *, size_t, bool only, struct err *);
 
 /* Takes the slice on success. -1: full, ended, or no memory. */
 int h2_stream_write(struct h2_stream *, struct slice);
@@ -157,7 +163,8 @@ void h2_stream_detach(struct h2_stream *);
 
 void h2_stream_credit(struct h2_stream *, size_t);
 
-/* Copies queued data that pins larger blocks. */
+/* Copies what is queued and has not moved since the last time, so that it pins no
+ * receive block. */
 void h2_settle(struct h2 *);
 
 #endif

@@ -1,5 +1,4 @@
-/* One stream of a session: its queue, its ends, its references. */
-#include <assert.h>
+/* One stream of a session, as its user handles it: its queue, its ends, its references. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,11 +7,13 @@
 #include "rpc/limits.h"
 #include "rpc/meta.h"
 
-#define SMALL_MAX ((size_t)4096)   /* slices up to here are gathered by copy */
-#define GATHER_SIZE ((size_t)16384) /* bytes of the block they are gathered in */
-#define FIRST_GATHER ((size_t)512)  /* ...and of the first one, which is often the only one */
+#define SMALL_MAX    ((size_t)4096)  /* slices below this are gathered by copy behind others */
+#define GATHER_FIRST ((size_t)4096)  /* bytes of the block they are gathered in... */
+#define GATHER_MORE  ((size_t)16384) /* ...and of the next, when that is full */
+#define RING_KEPT	 16 /* slices an empty queue keeps room for */
+#define QUEUE_SLICES_MAX \
+	8192 /* what RPC_CALL_QUEUE_MAX is in slices of SMALL_MAX and one between each two */
 #define FIELDS_MAX (RPC_META_ITEMS_MAX + 16)
-#define QUEUE_SLICES_MAX 16384
 
 void h2_stream_init(struct h2_stream *s, void (*release)(struct h2_stream *))
 {
@@ -27,14 +28,22 @@ void h2_stream_ref(struct h2_stream *s)
 	s->refs++;
 }
 
+void h2_stream_spare(struct h2_stream *s)
+{
+	if (s->queue.cap > RING_KEPT)
+		bufq_free(&s->queue);
+	block_unref(s->gather);
+	s->gather = NULL;
+	s->settled = false;
+}
+
 static void drop_queue(struct h2_stream *s)
 {
 	if (s->h2 != NULL)
 		s->h2->queued -= s->queue.bytes + s->small.len;
 	bufq_free(&s->queue);
 	slice_release(&s->small);
-	block_unref(s->gather);
-	s->gather = NULL;
+	h2_stream_spare(s);
 }
 
 void h2_stream_unref(struct h2_stream *s)
@@ -65,7 +74,6 @@ void h2_unlist(struct h2_stream *s)
 
 	assert(s->listed);
 	s->listed = false;
-	h->queued -= s->queue.bytes + s->small.len;
 	if (s->prev != NULL)
 		s->prev->next = s->next;
 	else
@@ -73,10 +81,7 @@ void h2_unlist(struct h2_stream *s)
 	if (s->next != NULL)
 		s->next->prev = s->prev;
 	h->stream_count--;
-	bufq_free(&s->queue);
-	slice_release(&s->small);
-	block_unref(s->gather);
-	s->gather = NULL;
+	drop_queue(s);
 }
 
 /* Headers. */
@@ -85,22 +90,25 @@ static size_t make_fields(nghttp2_nv *nv, const struct meta_field *fields, size_
 {
 	assert(count <= FIELDS_MAX);
 	for (size_t i = 0; i < count; i++)
-		nv[i] = (nghttp2_nv){(uint8_t *)fields[i].name, (uint8_t *)fields[i].value, fields[i].name_len,
-		    fields[i].value_len, NGHTTP2_NV_FLAG_NONE};
+		nv[i] = (nghttp2_nv){ (uint8_t *)(uintptr_t)fields[i].name,
+			(uint8_t *)(uintptr_t)fields[i].value, fields[i].name_len,
+			fields[i].value_len, NGHTTP2_NV_FLAG_NONE };
 	return count;
 }
 
 static int submit_failed(int r, struct err *err)
 {
 	return err_set(err, r == NGHTTP2_ERR_NOMEM ? GRPC_RESOURCE_EXHAUSTED : GRPC_UNAVAILABLE,
-	    "the connection takes no new stream: %s", nghttp2_strerror(r));
+	    "HTTP/2: %s", nghttp2_strerror(r));
 }
 
-int h2_request(struct h2 *h, struct h2_stream *s, const struct meta_field *fields, size_t count, struct err *err)
+int h2_request(struct h2 *h, struct h2_stream *s, const struct meta_field *fields, size_t count,
+    struct err *err)
 {
 	nghttp2_nv nv[FIELDS_MAX];
 	nghttp2_data_provider provider = h2_send_provider(s);
-	int32_t id = nghttp2_submit_request(h->session, NULL, nv, make_fields(nv, fields, count), &provider, s);
+	int32_t id = nghttp2_submit_request(
+	    h2_library(h), NULL, nv, make_fields(nv, fields, count), &provider, s);
 
 	if (id < 0)
 		return submit_failed(id, err);
@@ -111,28 +119,37 @@ int h2_request(struct h2 *h, struct h2_stream *s, const struct meta_field *field
 	return 0;
 }
 
-int h2_stream_respond(struct h2_stream *s, const struct meta_field *fields, size_t count, bool only, struct err *err)
+static bool is_over(const struct h2_stream *s)
+{
+	return s->h2 == NULL || s->gone || s->reset;
+}
+
+int h2_stream_respond(
+    struct h2_stream *s, const struct meta_field *fields, size_t count, bool only, struct err *err)
 {
 	nghttp2_nv nv[FIELDS_MAX];
 	nghttp2_data_provider provider = h2_send_provider(s);
 
-	if (s->h2 == NULL)
-		return err_set(err, GRPC_UNAVAILABLE, "the connection is gone");
-	int r = nghttp2_submit_response(s->h2->session, s->id, nv, make_fields(nv, fields, count),
-	    only ? NULL : &provider);
+	if (is_over(s))
+		return err_set(err, GRPC_CANCELLED, "the stream is closed");
+	int r = nghttp2_submit_response(
+	    h2_library(s->h2), s->id, nv, make_fields(nv, fields, count), only ? NULL : &provider);
 	if (r != 0)
 		return submit_failed(r, err);
+	s->ending = s->ending || only;
 	h2_wake(s->h2);
 	return 0;
 }
 
-int h2_stream_trailers(struct h2_stream *s, const struct meta_field *fields, size_t count, struct err *err)
+int h2_stream_trailers(
+    struct h2_stream *s, const struct meta_field *fields, size_t count, struct err *err)
 {
 	nghttp2_nv nv[FIELDS_MAX];
 
-	if (s->h2 == NULL)
-		return err_set(err, GRPC_UNAVAILABLE, "the connection is gone");
-	int r = nghttp2_submit_trailer(s->h2->session, s->id, nv, make_fields(nv, fields, count));
+	if (is_over(s))
+		return err_set(err, GRPC_CANCELLED, "the stream is closed");
+	int r =
+	    nghttp2_submit_trailer(h2_library(s->h2), s->id, nv, make_fields(nv, fields, count));
 	return r == 0 ? 0 : submit_failed(r, err);
 }
 
@@ -142,15 +159,17 @@ static void resume(struct h2_stream *s)
 {
 	if (s->deferred) {
 		s->deferred = false;
-		nghttp2_session_resume_data(s->h2->session, s->id);
+		nghttp2_session_resume_data(h2_library(s->h2), s->id);
 	}
 	h2_wake(s->h2);
 }
 
 static bool can_write(const struct h2_stream *s, size_t len)
 {
-	return s->h2 != NULL && !s->ending && !s->reset && !s->closed &&
-	    len <= RPC_CALL_QUEUE_MAX - h2_stream_queued(s) && s->queue.count < QUEUE_SLICES_MAX;
+	size_t queued = h2_stream_queued(s);
+
+	return !is_over(s) && !s->ending && queued <= RPC_CALL_QUEUE_MAX &&
+	    len <= RPC_CALL_QUEUE_MAX - queued;
 }
 
 /* What was gathered takes its place in the queue. */
@@ -160,15 +179,17 @@ static int flush_small(struct h2_stream *s)
 		return 0;
 	if (bufq_push(&s->queue, s->small) != 0)
 		return -1;
-	s->small = (struct slice){0};
+	s->small = (struct slice){ 0 };
 	return 0;
 }
 
-static int new_gather(struct h2_stream *s, size_t len)
+/* Room for ${len} bytes behind what was gathered. */
+static int reserve_small(struct h2_stream *s, size_t len)
 {
-	size_t size = s->gather == NULL && len <= FIRST_GATHER ? FIRST_GATHER : GATHER_SIZE;
-	struct block *b = block_new(size < len ? len : size);
-
+	if (s->gather != NULL && block_size(s->gather) - s->gather_used >= len)
+		return 0;
+	size_t size = s->gather == NULL ? GATHER_FIRST : GATHER_MORE;
+	struct block *b = block_new(size);
 	if (b == NULL || flush_small(s) != 0) {
 		block_unref(b);
 		return -1;
@@ -179,21 +200,16 @@ static int new_gather(struct h2_stream *s, size_t len)
 	return 0;
 }
 
-int h2_stream_copy(struct h2_stream *s, const void *bytes, size_t len)
+static int append_small(struct h2_stream *s, const void *bytes, size_t len)
 {
-	if (!can_write(s, len))
-		return -1;
-	if (len == 0)
-		return 0;
-	if ((s->gather == NULL || block_size(s->gather) - s->gather_used < len) && new_gather(s, len) != 0)
+	if (reserve_small(s, len) != 0)
 		return -1;
 	memcpy(block_data(s->gather) + s->gather_used, bytes, len);
 	if (s->small.len == 0)
-		s->small = slice_of(s->gather, s->gather_used, 0);
-	s->small.len += len;
+		s->small = slice_of(s->gather, s->gather_used, len);
+	else
+		s->small.len += len;
 	s->gather_used += len;
-	s->h2->queued += len;
-	resume(s);
 	return 0;
 }
 
@@ -201,13 +217,36 @@ int h2_stream_write(struct h2_stream *s, struct slice bytes)
 {
 	size_t len = bytes.len;
 
-	if (len <= SMALL_MAX) {
-		if (h2_stream_copy(s, bytes.data, len) != 0)
+	if (!can_write(s, len))
+		return -1;
+	/* What goes out at once needs no copy, however small. */
+	if (len < SMALL_MAX && !h2_stream_is_drained(s)) {
+		if (append_small(s, bytes.data, len) != 0)
 			return -1;
 		slice_release(&bytes);
+	} else {
+		if (flush_small(s) != 0 || bufq_push(&s->queue, bytes) != 0)
+			return -1;
+		s->settled = false;
+	}
+	s->h2->queued += len;
+	resume(s);
+	return 0;
+}
+
+int h2_stream_copy(struct h2_stream *s, const void *bytes, size_t len)
+{
+	if (!can_write(s, len))
+		return -1;
+	if (len >= SMALL_MAX) {
+		struct slice copy = slice_copy(bytes, len);
+		if (copy.data == NULL || h2_stream_write(s, copy) != 0) {
+			slice_release(&copy);
+			return -1;
+		}
 		return 0;
 	}
-	if (!can_write(s, len) || flush_small(s) != 0 || bufq_push(&s->queue, bytes) != 0)
+	if (append_small(s, bytes, len) != 0)
 		return -1;
 	s->h2->queued += len;
 	resume(s);
@@ -221,28 +260,41 @@ size_t h2_stream_queued(const struct h2_stream *s)
 
 /* Ending. */
 
+/* Trailers behind an empty queue are submitted by themselves: the data would have to
+ * wait for a window to say that there is none. */
+static void end_now(struct h2_stream *s)
+{
+	if (s->trailed && h2_stream_is_drained(s)) {
+		h2_due_add(s->h2, s);
+		h2_wake(s->h2);
+	} else {
+		resume(s);
+	}
+}
+
 void h2_stream_end(struct h2_stream *s, bool trailers)
 {
-	if (s->h2 == NULL || s->ending || s->reset || s->closed)
+	if (is_over(s) || s->ending)
 		return;
 	s->ending = true;
 	s->trailed = trailers;
-	resume(s);
+	end_now(s);
 }
 
 void h2_stream_reset_after(struct h2_stream *s)
 {
 	s->reset_after = true;
-	if (s->h2 == NULL || !s->ended || s->reset || s->peer_ended || s->closed)
+	if (is_over(s) || !s->ended)
 		return;
-	s->reset = true;
-	nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+	h2_due_add(s->h2, s);
 	h2_wake(s->h2);
 }
 
 void h2_stream_drop(struct h2_stream *s)
 {
 	drop_queue(s);
+	if (!is_over(s) && s->ending && !s->ended)
+		end_now(s);
 }
 
 void h2_stream_detach(struct h2_stream *s)
@@ -253,10 +305,10 @@ void h2_stream_detach(struct h2_stream *s)
 
 void h2_stream_reset(struct h2_stream *s, uint32_t code)
 {
-	if (s->h2 != NULL && !s->reset && !s->closed && s->id != 0) {
+	if (!is_over(s)) {
 		s->reset = true;
 		drop_queue(s);
-		nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, code);
+		nghttp2_submit_rst_stream(h2_library(s->h2), NGHTTP2_FLAG_NONE, s->id, code);
 		h2_wake(s->h2);
 	}
 	h2_stream_detach(s);
@@ -264,18 +316,9 @@ void h2_stream_reset(struct h2_stream *s, uint32_t code)
 
 void h2_stream_credit(struct h2_stream *s, size_t bytes)
 {
-	if (s->h2 == NULL || s->closed || bytes == 0)
+	if (is_over(s) || bytes == 0)
 		return;
-	nghttp2_session_consume_stream(s->h2->session, s->id, bytes);
-	if (nghttp2_session_want_write(s->h2->session))
+	nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes);
+	if (h2_wants_output(s->h2))
 		h2_wake(s->h2);
-}
-
-void h2_settle(struct h2 *h)
-{
-	for (struct h2_stream *s = h->streams; s != NULL; s = s->next) {
-		if (s->stuck && s->queue.count > 0)
-			bufq_settle(&s->queue);
-		s->stuck = s->queue.count > 0;
-	}
 }

@@ -23,8 +23,9 @@ struct outq_entry {
 	const uint8_t *data;
 	size_t len;
 	struct block *owner;
-	void *tag;     /* whose payload it is; NULL: control bytes only */
-	uint32_t head; /* how many of the first bytes are not payload */
+	void *tag;	/* whose payload it is; NULL: control bytes only */
+	uint32_t head;	/* how many of the first bytes are not payload */
+	bool is_settled; /* pins nothing but itself */
 };
 
 struct outq {
@@ -62,6 +63,10 @@ size_t outq_peek(const struct outq *, struct iovec *, size_t n);
 
 /* ${bytes} of the head have left. */
 void outq_drop(struct outq *, size_t bytes, outq_left *left, void *cookie);
+
+/* Replaces payload kept by reference by private copies, so that output nobody takes
+ * pins no receive block. */
+void outq_settle(struct outq *);
 
 /* Gives memory back that is kept for reuse. */
 void outq_trim(struct outq *);

@@ -207,12 +207,11 @@ static void on_call(void *cookie, struct rpc_call *call)
 
 static void shard_check_drained(struct shard *sh);
 
-static void on_conn_closed(void *cookie, struct rpc_conn *conn, const struct err *why)
+static void on_conn_closed(void *cookie, const struct err *why)
 {
 	struct link *l = cookie;
 	struct shard *sh = l->shard;
 
-	(void)conn;
 	(void)why;
 	if (l->prev != NULL)
 		l->prev->next = l->next;

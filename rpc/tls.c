@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rpc/tls_bio.h"
 #include "rpc/tls_context.h"
+
+#define READ_AHEAD ((size_t)64 << 10) /* bytes of records taken from the socket at once */
 
 struct rpc_tls {
 	SSL_CTX *ctx;
+	BIO_METHOD *bio;
 	char *server_name;
 };
 
@@ -68,7 +72,7 @@ static struct rpc_tls *create(const SSL_METHOD *method, const struct rpc_tls_opt
 {
 	struct rpc_tls *t = calloc(1, sizeof(*t));
 
-	if (t == NULL || (t->ctx = SSL_CTX_new(method)) == NULL ||
+	if (t == NULL || (t->ctx = SSL_CTX_new(method)) == NULL || (t->bio = tls_bio_method()) == NULL ||
 	    (o->server_name != NULL && (t->server_name = strdup(o->server_name)) == NULL)) {
 		rpc_tls_free(t);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -76,7 +80,11 @@ static struct rpc_tls *create(const SSL_METHOD *method, const struct rpc_tls_opt
 	}
 	SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION);
 	SSL_CTX_set_mode(t->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_options(t->ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_read_ahead(t->ctx, 1);
+	SSL_CTX_set_default_read_buffer_len(t->ctx, READ_AHEAD);
+	/* Frames of HTTP/2 have lengths, so that a connection cut short is noticed there. */
+	SSL_CTX_set_options(t->ctx,
+	    SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	if (load_files(t->ctx, o, err) != 0) {
 		rpc_tls_free(t);
 		return NULL;
@@ -117,6 +125,7 @@ void rpc_tls_free(struct rpc_tls *t)
 	if (t == NULL)
 		return;
 	SSL_CTX_free(t->ctx);
+	BIO_meth_free(t->bio);
 	free(t->server_name);
 	free(t);
 }
@@ -134,14 +143,16 @@ static int expect_host(SSL *ssl, const char *host)
 SSL *tls_context_open(struct rpc_tls *t, int fd, bool is_server, const char *host, struct err *err)
 {
 	SSL *ssl = SSL_new(t->ctx);
+	BIO *bio = tls_bio_open(t->bio, fd);
 	const char *name = t->server_name != NULL ? t->server_name : host;
 
-	if (ssl == NULL || SSL_set_fd(ssl, fd) != 1 ||
-	    (!is_server && name != NULL && expect_host(ssl, name) != 1)) {
+	if (ssl == NULL || bio == NULL || (!is_server && name != NULL && expect_host(ssl, name) != 1)) {
 		SSL_free(ssl);
+		BIO_free(bio);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a TLS connection");
 		return NULL;
 	}
+	SSL_set_bio(ssl, bio, bio);
 	if (is_server)
 		SSL_set_accept_state(ssl);
 	else

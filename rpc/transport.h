@@ -36,14 +36,25 @@ int transport_fd(const struct transport *);
 /* TLS: again until it is done. ${wants_write}: what the socket is to be ready for. */
 enum transport_result transport_handshake(struct transport *, bool *wants_write, struct err *);
 
-/* At most ${max} bytes as one slice. */
-enum transport_result transport_read(struct transport *, struct loop *, size_t max, struct slice *, struct err *);
+/* At most ${max} bytes as one slice. ${more}: there may be more at once. */
+enum transport_result transport_read(struct transport *, struct loop *, size_t max, struct slice *, bool *more,
+    struct err *);
 
-/* Writes the head of ${out}, telling ${left} what has left. DONE: all of it. */
+/* Writes the head of ${out}, telling ${left} what has left. DONE: all of it. AGAIN: when
+ * the socket is writable. */
 enum transport_result transport_write(struct transport *, struct outq *out, outq_left *left, void *cookie,
     struct err *);
 
-/* Decrypted bytes are waiting that no readiness of the socket will tell of. */
+/* Bytes have been received that no readiness of the socket will tell of. */
 bool transport_has_pending(const struct transport *);
+
+/* TLS: reading goes on when the socket is writable (a key update has to be answered). */
+bool transport_reads_when_writable(const struct transport *);
+
+/* Nothing more will be written; the peer learns of it. */
+void transport_shut(struct transport *);
+
+/* Throws away what the peer still sends, at most ${max} bytes. AGAIN: it may send more. */
+enum transport_result transport_discard(struct transport *, size_t max);
 
 #endif
