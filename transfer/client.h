@@ -29,7 +29,8 @@ struct transfer_progress {
 struct transfer_result {
 	uint64_t bytes;	     /* of content */
 	uint64_t wire_bytes; /* what was sent or received, archives' headers included */
-	uint64_t entries;
+	uint64_t entries;    /* of an archive, its root too */
+	uint64_t files;	     /* those that are no directories */
 	uint64_t skipped;    /* entries left out, each told through note() */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */

@@ -45,6 +45,7 @@ struct flow_result {
 	uint64_t bytes;	  /* of content */
 	uint64_t wire;	  /* bytes that went through the call */
 	uint64_t entries; /* of a tree */
+	uint64_t files;	  /* of a tree: those that are no directories */
 	uint64_t skipped;
 	uint8_t digest[DIGEST_SIZE]; /* XXH3-128 of the bytes that went through the call */
 };

@@ -1,7 +1,9 @@
 /* The client's download: a DownloadFile call onto a local file, a descriptor or a tree. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,8 +33,12 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->in = NULL;
 	t->result.bytes = r.bytes;
 	t->result.wire_bytes = r.wire;
+	t->result.files = t->recursive ? r.files : 1;
 	t->result.skipped = r.skipped;
 	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
+	if (copy.code == GRPC_OK && t->recursive && t->user_fd < 0 && r.entries != t->result.entries)
+		err_set(&copy, GRPC_DATA_LOSS, "%s: %" PRIu64 " entries came of the %" PRIu64 " that were sent",
+		    t->remote, r.entries, t->result.entries);
 	if (copy.code != GRPC_OK)
 		transfer_fail(t, &copy);
 	transfer_check_done(t);
@@ -189,6 +195,25 @@ static int send_request(struct transfer *t, struct err *err)
 	return 0;
 }
 
+/* A person may name what is above or beside the current directory, which a path taken
+ * relative to it (transfer/place.h) may not: so it is taken from the root. */
+static int make_absolute(char **path, struct err *err)
+{
+	char *dir, *joined;
+
+	if (*path[0] == '/')
+		return 0;
+	if ((dir = getcwd(NULL, 0)) == NULL)
+		return err_sys(err, errno, "the current directory");
+	int n = asprintf(&joined, "%s/%s", dir, *path);
+	free(dir);
+	if (n < 0)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	free(*path);
+	*path = joined;
+	return 0;
+}
+
 struct transfer *transfer_download(struct loop *loop, const struct transfer_request *r, struct err *err)
 {
 	struct transfer *t = transfer_create(loop, r, err);
@@ -197,7 +222,8 @@ struct transfer *transfer_download(struct loop *loop, const struct transfer_requ
 		return NULL;
 	if ((t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err_sys(err, errno, "/");
-	else if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) == 0 &&
+	else if (make_absolute(&t->local, err) == 0 &&
+	    transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) == 0 &&
 	    send_request(t, err) == 0)
 		return t;
 	if (t->call != NULL)

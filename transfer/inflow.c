@@ -300,6 +300,7 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 
 	i->result.bytes = i->tree.bytes;
 	i->result.entries = i->tree.entries;
+	i->result.files = i->tree.files;
 	i->result.skipped = i->tree.skipped;
 	if (result != 0)
 		i->err = *err;

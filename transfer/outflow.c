@@ -247,6 +247,7 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 
 	o->result.bytes = o->tree.bytes;
 	o->result.entries = o->tree.entries;
+	o->result.files = o->tree.files;
 	o->result.skipped = o->tree.skipped;
 	if (result != 0 && o->err.code == GRPC_OK)
 		o->err = *err;

@@ -69,6 +69,8 @@ static int write_header(struct pack *p, const char *path, const struct stat *st)
 	archive_entry_set_mtime(p->entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
 	archive_entry_set_size(p->entry, S_ISREG(st->st_mode) ? st->st_size : 0);
 	p->result->entries++;
+	if (!S_ISDIR(st->st_mode))
+		p->result->files++;
 	int r = archive_write_header(p->a, p->entry);
 	archive_entry_clear(p->entry);
 	return r < ARCHIVE_WARN ? archive_failed(p) : 0;

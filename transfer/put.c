@@ -22,6 +22,7 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->result.bytes = r.bytes;
 	t->result.wire_bytes = r.wire;
 	t->result.entries = r.entries;
+	t->result.files = t->recursive ? r.files : 1;
 	t->result.skipped = r.skipped;
 	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
 	if (copy.code != GRPC_OK)
@@ -38,7 +39,7 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 
 	t->answered = true;
 	if (t->recursive) {
-		if (r->bytes_written == t->result.bytes)
+		if (r->bytes_written == t->result.bytes && (r->entries == 0 || r->entries == t->result.entries))
 			return;
 	} else if (r->digest != NULL && r->digest->value.len == DIGEST_SIZE) {
 		t->result.has_digest = true;

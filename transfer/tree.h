@@ -29,7 +29,8 @@ typedef ssize_t tree_pull(void *cookie, const void **bytes, struct err *);
 typedef int tree_push(void *cookie, const void *bytes, size_t, struct err *);
 
 struct tree_result {
-	uint64_t entries;
+	uint64_t entries; /* as the archive has them, its root too */
+	uint64_t files;	  /* those of them that are no directories */
 	uint64_t bytes;	  /* of content */
 	uint64_t skipped; /* each was noted */
 };

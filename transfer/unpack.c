@@ -224,6 +224,7 @@ static int unpack_symlink(struct unpack *u, struct archive_entry *e, const char 
 		    path);
 	if (!u->opt->links) {
 		note(u, path, "a symbolic link");
+		u->result->files--;
 		return 0;
 	}
 	if (symlinkat(target, u->dir, PART_NAME) != 0 &&
@@ -275,6 +276,8 @@ static int count_entry(struct unpack *u, struct archive_entry *e, const char *pa
 		    path, max);
 	if (size < 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a negative size", path);
+	if (archive_entry_filetype(e) != AE_IFDIR)
+		u->result->files++;
 	if (archive_entry_filetype(e) != AE_IFREG)
 		return 0;
 	if (__builtin_add_overflow(u->claimed, (uint64_t)size, &u->claimed) ||

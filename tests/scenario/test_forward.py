@@ -1,0 +1,187 @@
+"""ForwardTcp: bytes as they are, half-close kept, and loopback only."""
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+
+import grpc
+import pytest
+from conftest import fails
+from openshell._proto import openshell_pb2 as pb
+
+
+@contextlib.contextmanager
+def service(serve, host="127.0.0.1"):
+    """Runs serve(connection) for each connection, in a thread of its own; gives the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def echo(connection):
+    with connection:
+        while data := connection.recv(65536):
+            connection.sendall(data)
+
+
+def init_of(ready, port, host="127.0.0.1"):
+    target = pb.TcpRelayTarget(host=host, port=port)
+    return pb.TcpForwardFrame(init=pb.TcpForwardInit(sandbox=ready.name, tcp=target))
+
+
+def forward(ready, port, frames, host="127.0.0.1", timeout=30):
+    requests = iter([init_of(ready, port, host), *(pb.TcpForwardFrame(data=data) for data in frames)])
+    call = ready.gateway.stub.ForwardTcp(requests, timeout=timeout)
+    return b"".join(frame.data for frame in call)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 5 << 20])
+def test_echo(ready, size):
+    data = os.urandom(size)
+    frames = [data[i : i + 100_000] for i in range(0, size, 100_000)]
+    with service(echo) as port:
+        assert forward(ready, port, frames) == data
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "0x7f.1", "2130706433", "::ffff:127.0.0.1"])
+def test_loopback_in_any_spelling(ready, host):
+    with service(echo) as port:
+        assert forward(ready, port, [b"hello"], host) == b"hello"
+
+
+def test_loopback_of_ipv6(ready):
+    with service(echo, "::1") as port:
+        assert forward(ready, port, [b"hello"], "::1") == b"hello"
+        assert forward(ready, port, [b"hello"], "localhost") == b"hello"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0", "0.0.0.0", "::", "10.0.0.1", "169.254.169.254", "0xa9fea9fe", "2852039166", "::ffff:10.0.0.1",
+     "fe80::1%lo", "fe80::1", "example.com", "localhost.", "127.0.0.1.nip.io", "", "1.1.1.1", "::ffff:0.0.0.0"],
+)
+def test_other_targets_are_refused(ready, host):
+    with fails(grpc.StatusCode.PERMISSION_DENIED, "loopback"):
+        forward(ready, 80, [], host)
+
+
+def test_nothing_listens(ready):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with fails(grpc.StatusCode.UNAVAILABLE, f"127.0.0.1:{port}"):
+            forward(ready, port, [b"x"])
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "port"):
+        forward(ready, 0, [])
+
+
+def test_client_half_close_reaches_the_service(ready):
+    """The service answers only when its input has ended."""
+
+    def count(connection):
+        with connection:
+            total = 0
+            while data := connection.recv(65536):
+                total += len(data)
+            connection.sendall(str(total).encode())
+
+    with service(count) as port:
+        assert forward(ready, port, [b"x" * 1000] * 50) == b"50000"
+
+
+def test_service_half_close_keeps_the_other_direction(ready):
+    """The service has said all and goes on reading."""
+    got = queue.Queue()
+
+    def listen_on(connection):
+        with connection:
+            connection.sendall(b"bye")
+            connection.shutdown(socket.SHUT_WR)
+            total = 0
+            while data := connection.recv(65536):
+                total += len(data)
+            got.put(total)
+
+    with service(listen_on) as port:
+        requests = queue.Queue()
+        requests.put(init_of(ready, port))
+        call = ready.gateway.stub.ForwardTcp(iter(requests.get, None), timeout=30)
+        for _ in range(10):
+            requests.put(pb.TcpForwardFrame(data=b"y" * 1000))
+        first = next(call)
+        assert first.data == b"bye"
+        requests.put(None)
+        assert list(call) == []
+        assert got.get(timeout=10) > 0
+
+
+def test_service_resets(ready):
+    def reset(connection):
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+
+    with service(reset) as port, fails(grpc.StatusCode.UNAVAILABLE, f"127.0.0.1:{port}"):
+        forward(ready, port, [b"x"])
+
+
+def test_client_goes(ready):
+    gone = queue.Queue()
+
+    def wait_for_end(connection):
+        with connection:
+            connection.sendall(b"up")
+            with contextlib.suppress(OSError):
+                while connection.recv(65536):
+                    pass
+            gone.put(True)
+
+    with service(wait_for_end) as port:
+        requests = queue.Queue()
+        requests.put(init_of(ready, port))
+        call = ready.gateway.stub.ForwardTcp(iter(requests.get, None), timeout=30)
+        assert next(call).data == b"up"
+        call.cancel()
+        requests.put(None)
+        assert gone.get(timeout=10)
+
+
+def test_second_init_is_refused(ready):
+    with service(echo) as port:
+        frames = iter([init_of(ready, port), init_of(ready, port)])
+        with fails(grpc.StatusCode.INVALID_ARGUMENT, "second init"):
+            list(ready.gateway.stub.ForwardTcp(frames, timeout=30))
+
+
+def test_stalled_stream_stops_nobody(ready):
+    """One service never reads; its neighbour on the same tunnel moves on."""
+    stop = threading.Event()
+
+    def never_read(connection):
+        stop.wait(30)
+        connection.close()
+
+    def endless(port):
+        yield init_of(ready, port)
+        while not stop.is_set():
+            yield pb.TcpForwardFrame(data=b"z" * 65536)
+
+    with service(never_read) as deaf, service(echo) as port:
+        stalled = ready.gateway.stub.ForwardTcp(endless(deaf), timeout=60)
+        data = os.urandom(8 << 20)
+        frames = [data[i : i + 65536] for i in range(0, len(data), 65536)]
+        for _ in range(3):
+            assert forward(ready, port, frames) == data
+        stop.set()
+        stalled.cancel()
