@@ -138,7 +138,8 @@ int h2_request(struct h2 *, struct h2_stream *, const struct meta_field *, size_
 int h2_stream_respond(
     struct h2_stream *, const struct meta_field *, size_t, bool only, struct err *);
 
-/* Takes the slice on success. -1: full, ended, or no memory. */
+/* Takes the slice on success. -1: full, ended, or no memory. Until closed() is told, a
+ * stream that the peer has dropped swallows what it is given. */
 int h2_stream_write(struct h2_stream *, struct slice);
 /* Copies. */
 int h2_stream_copy(struct h2_stream *, const void *, size_t);

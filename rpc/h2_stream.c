@@ -124,6 +124,18 @@ static bool is_over(const struct h2_stream *s)
 	return s->h2 == NULL || s->gone || s->reset;
 }
 
+/* What is said to a stream that the peer has dropped is dropped too: closed() is on its
+ * way and will say so, behind what the peer has said before. */
+static bool is_dropped(const struct h2_stream *s)
+{
+	return s->h2 != NULL && s->gone;
+}
+
+static int refused(const struct h2_stream *s, struct err *err)
+{
+	return is_dropped(s) ? 0 : err_set(err, GRPC_CANCELLED, "the stream is closed");
+}
+
 int h2_stream_respond(
     struct h2_stream *s, const struct meta_field *fields, size_t count, bool only, struct err *err)
 {
@@ -131,7 +143,7 @@ int h2_stream_respond(
 	nghttp2_data_provider provider = h2_send_provider(s);
 
 	if (is_over(s))
-		return err_set(err, GRPC_CANCELLED, "the stream is closed");
+		return refused(s, err);
 	int r = nghttp2_submit_response(
 	    h2_library(s->h2), s->id, nv, make_fields(nv, fields, count), only ? NULL : &provider);
 	if (r != 0)
@@ -147,7 +159,7 @@ int h2_stream_trailers(
 	nghttp2_nv nv[FIELDS_MAX];
 
 	if (is_over(s))
-		return err_set(err, GRPC_CANCELLED, "the stream is closed");
+		return refused(s, err);
 	int r =
 	    nghttp2_submit_trailer(h2_library(s->h2), s->id, nv, make_fields(nv, fields, count));
 	return r == 0 ? 0 : submit_failed(r, err);
@@ -217,6 +229,10 @@ int h2_stream_write(struct h2_stream *s, struct slice bytes)
 {
 	size_t len = bytes.len;
 
+	if (is_dropped(s)) {
+		slice_release(&bytes);
+		return 0;
+	}
 	if (!can_write(s, len))
 		return -1;
 	/* What goes out at once needs no copy, however small. */
@@ -236,6 +252,8 @@ int h2_stream_write(struct h2_stream *s, struct slice bytes)
 
 int h2_stream_copy(struct h2_stream *s, const void *bytes, size_t len)
 {
+	if (is_dropped(s))
+		return 0;
 	if (!can_write(s, len))
 		return -1;
 	if (len >= SMALL_MAX) {

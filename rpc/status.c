@@ -10,15 +10,17 @@
 #define TIMEOUT_DIGITS_MAX 8
 #define TIMEOUT_VALUE_MAX  99999999
 
+/* A space at either end is no part of a field's value (RFC 9110, section 5.5). */
 void status_encode_message(const char *text, char out[static STATUS_MESSAGE_MAX])
 {
 	static const char hex[] = "0123456789ABCDEF";
-	const char *end = text + strnlen(text, ERR_TEXT_MAX - 1);
+	const char *begin = text, *end = text + strnlen(text, ERR_TEXT_MAX - 1);
 
 	for (; text < end; text++) {
 		unsigned char c = (unsigned char)*text;
+		bool inside = text > begin && text + 1 < end;
 
-		if (c >= 0x20 && c <= 0x7e && c != '%') {
+		if (c >= (inside ? 0x20 : 0x21) && c <= 0x7e && c != '%') {
 			*out++ = (char)c;
 		} else {
 			*out++ = '%';

@@ -294,7 +294,7 @@ static struct addrinfo *loopback_addresses(const Openshell__V1__TcpRelayTarget *
 	}
 	if (getaddrinfo(by_name ? "127.0.0.1" : target->host, port, &hints, &first) != 0) {
 		err_set(err, GRPC_PERMISSION_DENIED,
-		    "%s is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
+		    "'%s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
 		    target->host);
 		return NULL;
 	}
@@ -303,7 +303,7 @@ static struct addrinfo *loopback_addresses(const Openshell__V1__TcpRelayTarget *
 		memcpy(&address.sa, a->ai_addr, a->ai_addrlen);
 		if (!address_is_loopback(&address)) {
 			err_set(err, GRPC_PERMISSION_DENIED,
-			    "%s is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
+			    "'%s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
 			    target->host);
 			freeaddrinfo(first);
 			return NULL;

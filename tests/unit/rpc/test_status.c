@@ -18,6 +18,8 @@ static void a_message_is_percent_encoded(void **state)
 		{ "", "" },
 		{ "plain text ~", "plain text ~" },
 		{ "100%", "100%25" },
+		{ " ", "%20" },
+		{ " both ends ", "%20both ends%20" },
 		{ "\t\ntest\r\n", "%09%0Atest%0D%0A" },
 		{ "\xe2\x98\xba", "%E2%98%BA" },
 		{ "\x7f\x1f", "%7F%1F" },
