@@ -32,7 +32,8 @@ int beneath_check(const char *path, size_t len, struct err *err)
 	if (memchr(path, '\0', len) != NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "a path with a NUL in it");
 	if (len >= BENEATH_PATH_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%.40s...: a path of %zu bytes; %d are the most", path, len,
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%.40s...: a path of %zu bytes; %d are the most", path, len,
 		    BENEATH_PATH_MAX - 1);
 	return 0;
 }
@@ -53,16 +54,17 @@ static int fail(const char *path, struct err *err)
 	if (errno == EXDEV)
 		return err_set(err, GRPC_PERMISSION_DENIED, "%s leads out of the directory", path);
 	if (errno == EAGAIN)
-		return err_set(err, GRPC_ABORTED, "%s changes while it is looked up; try again", path);
+		return err_set(
+		    err, GRPC_ABORTED, "%s changes while it is looked up; try again", path);
 	return err_sys(err, errno, "%s", path);
 }
 
 static int open_raw(int root, const char *path, int flags, mode_t mode, enum beneath_links links)
 {
 	struct open_how how = {
-	    .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
-	    .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
-	    .resolve = resolve_of(links),
+		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
+		.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+		.resolve = resolve_of(links),
 	};
 	int fd = -1;
 
@@ -72,7 +74,8 @@ static int open_raw(int root, const char *path, int flags, mode_t mode, enum ben
 	return fd;
 }
 
-int beneath_open(int root, const char *path, int flags, mode_t mode, enum beneath_links links, struct err *err)
+int beneath_open(
+    int root, const char *path, int flags, mode_t mode, enum beneath_links links, struct err *err)
 {
 	if (beneath_check(path, strlen(path), err) != 0)
 		return -1;
@@ -81,8 +84,8 @@ int beneath_open(int root, const char *path, int flags, mode_t mode, enum beneat
 }
 
 /* Splits "a/b/x/" into "a/b" and "x". */
-static int split(const char *path, char dir[static BENEATH_PATH_MAX], char last[static BENEATH_NAME_MAX],
-    struct err *err)
+static int split(const char *path, char dir[static BENEATH_PATH_MAX],
+    char last[static BENEATH_NAME_MAX], struct err *err)
 {
 	size_t end = strlen(path);
 
@@ -119,7 +122,8 @@ int beneath_parent(int root, const char *path, bool make_parents, enum beneath_l
 		return fd;
 	if (errno != ENOENT || !make_parents) {
 		if (errno == ENOENT)
-			return err_set(err, GRPC_NOT_FOUND, "%s: its directory does not exist", path);
+			return err_set(
+			    err, GRPC_NOT_FOUND, "%s: its directory does not exist", path);
 		return fail(path, err);
 	}
 	if (beneath_mkdir(root, dir, 0777, links, err) != 0)
@@ -129,8 +133,8 @@ int beneath_parent(int root, const char *path, bool make_parents, enum beneath_l
 
 /* Opens the directory ${name} of ${fd}, making it if it is missing. ".." and links are
  * left to the kernel: only what openat2 finds beneath is entered. */
-static int enter(int root, const char *so_far, const char *full, mode_t mode, enum beneath_links links,
-    struct err *err)
+static int enter(int root, const char *so_far, const char *full, mode_t mode,
+    enum beneath_links links, struct err *err)
 {
 	char dir[BENEATH_PATH_MAX], last[BENEATH_NAME_MAX];
 	struct err none;
@@ -139,7 +143,8 @@ static int enter(int root, const char *so_far, const char *full, mode_t mode, en
 	if (fd >= 0 || errno != ENOENT)
 		return fd >= 0 ? fd : fail(full, err);
 	if (split(so_far, dir, last, &none) != 0)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: \"..\" of what does not exist", full);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "%s: \"..\" of what does not exist", full);
 	int parent = open_raw(root, dir, O_PATH | O_DIRECTORY, 0, links);
 	if (parent < 0)
 		return fail(full, err);
@@ -151,7 +156,8 @@ static int enter(int root, const char *so_far, const char *full, mode_t mode, en
 	return beneath_open(root, so_far, O_PATH | O_DIRECTORY, 0, links, err);
 }
 
-int beneath_mkdir(int root, const char *path, mode_t mode, enum beneath_links links, struct err *err)
+int beneath_mkdir(
+    int root, const char *path, mode_t mode, enum beneath_links links, struct err *err)
 {
 	char so_far[BENEATH_PATH_MAX];
 	size_t depth = 0, len = strlen(path);
@@ -162,8 +168,8 @@ int beneath_mkdir(int root, const char *path, mode_t mode, enum beneath_links li
 		end += strspn(path + end, "/");
 		end += strcspn(path + end, "/");
 		if (++depth > BENEATH_DEPTH_MAX)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "%.40s...: more than %d directories deep", path,
-			    BENEATH_DEPTH_MAX);
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "%.40s...: more than %d directories deep", path, BENEATH_DEPTH_MAX);
 		memcpy(so_far, path, end);
 		so_far[end] = '\0';
 		int fd = enter(root, so_far, path, mode, links, err);
@@ -174,9 +180,11 @@ int beneath_mkdir(int root, const char *path, mode_t mode, enum beneath_links li
 	return 0;
 }
 
-int beneath_stat(int root, const char *path, struct stat *st, enum beneath_links links, struct err *err)
+int beneath_stat(
+    int root, const char *path, struct stat *st, enum beneath_links links, struct err *err)
 {
-	int fd = beneath_open(root, path, O_PATH | (links == BENEATH_NO_LINKS ? O_NOFOLLOW : 0), 0, links, err);
+	int fd = beneath_open(
+	    root, path, O_PATH | (links == BENEATH_NO_LINKS ? O_NOFOLLOW : 0), 0, links, err);
 
 	if (fd < 0)
 		return -1;
@@ -214,8 +222,8 @@ static int remove_entry(int dir, const char *name, unsigned depth, struct err *e
 	if (errno != EISDIR && errno != EPERM)
 		return err_sys(err, errno, "remove %s", name);
 	if (depth > BENEATH_DEPTH_MAX)
-		return err_set(err, GRPC_FAILED_PRECONDITION, "%s: more than %d directories deep", name,
-		    BENEATH_DEPTH_MAX);
+		return err_set(err, GRPC_FAILED_PRECONDITION, "%s: more than %d directories deep",
+		    name, BENEATH_DEPTH_MAX);
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
 		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -232,7 +240,7 @@ static int remove_entry(int dir, const char *name, unsigned depth, struct err *e
 int beneath_remove_tree(int root, const char *path, struct err *err)
 {
 	char last[BENEATH_NAME_MAX];
-	struct err why = {0};
+	struct err why = { 0 };
 	int dir = beneath_parent(root, path, false, BENEATH_NO_LINKS, last, &why);
 
 	if (dir < 0) {

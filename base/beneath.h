@@ -19,12 +19,12 @@
 
 #include "base/err.h"
 
-#define BENEATH_PATH_MAX 4096 /* bytes with the NUL */
-#define BENEATH_DEPTH_MAX 512 /* components */
-#define BENEATH_NAME_MAX 256  /* bytes of one name with the NUL */
+#define BENEATH_PATH_MAX  4096 /* bytes with the NUL */
+#define BENEATH_DEPTH_MAX 512  /* components */
+#define BENEATH_NAME_MAX  256  /* bytes of one name with the NUL */
 
 enum beneath_links {
-	BENEATH_FOLLOW, /* symlinks are followed as long as they stay beneath */
+	BENEATH_FOLLOW,  /* symlinks are followed as long as they stay beneath */
 	BENEATH_IN_ROOT, /* followed, and absolute ones start at the root: for paths from "/" */
 	BENEATH_NO_LINKS
 };
@@ -39,7 +39,8 @@ int beneath_check(const char *path, size_t len, struct err *);
 int beneath_root(int workdir, int slash, const char *path, const char **rest);
 
 /* -1 on error. O_CREAT needs ${mode}; O_CLOEXEC and O_NOCTTY are added. */
-int beneath_open(int root, const char *path, int flags, mode_t mode, enum beneath_links, struct err *);
+int beneath_open(
+    int root, const char *path, int flags, mode_t mode, enum beneath_links, struct err *);
 
 /* Opens the parent directory (O_PATH) and gives the last component: "x" of
  * "a/b/x". With ${make_parents} creates missing ones (0777 less umask). "..", "."

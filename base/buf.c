@@ -12,7 +12,7 @@
 
 struct block {
 	_Atomic size_t refs;
-	struct pool *pool; /* NULL: its bytes follow the struct */
+	struct pool *pool;  /* NULL: its bytes follow the struct */
 	struct block *next; /* spare or returned */
 	uint8_t *data;
 	size_t size;
@@ -113,8 +113,12 @@ void pool_free(struct pool *p)
 void pool_stats(struct pool *p, struct pool_stats *s)
 {
 	collect_returned(p);
-	*s = (struct pool_stats){.block_size = p->block_size, .max_blocks = p->max_blocks,
-	    .live = p->mapped - p->spare_count, .spare = p->spare_count, .peak = p->peak, .full = p->full};
+	*s = (struct pool_stats){ .block_size = p->block_size,
+		.max_blocks = p->max_blocks,
+		.live = p->mapped - p->spare_count,
+		.spare = p->spare_count,
+		.peak = p->peak,
+		.full = p->full };
 }
 
 static struct block *map_block(struct pool *p)
@@ -123,7 +127,8 @@ static struct block *map_block(struct pool *p)
 
 	if (b == NULL)
 		return NULL;
-	b->data = mmap(NULL, p->block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	b->data =
+	    mmap(NULL, p->block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (b->data == MAP_FAILED) {
 		free(b);
 		return NULL;
@@ -216,7 +221,7 @@ struct slice slice_of(struct block *b, size_t off, size_t len)
 {
 	assert(off <= b->size && len <= b->size - off);
 	block_ref(b);
-	return (struct slice){.owner = b, .data = b->data + off, .len = len};
+	return (struct slice){ .owner = b, .data = b->data + off, .len = len };
 }
 
 struct slice slice_dup(const struct slice *s)
@@ -241,14 +246,14 @@ struct slice slice_copy(const void *data, size_t len)
 	struct block *b = block_new(len);
 
 	if (b == NULL)
-		return (struct slice){0};
+		return (struct slice){ 0 };
 	if (len > 0)
 		memcpy(b->data, data, len);
-	return (struct slice){.owner = b, .data = b->data, .len = len};
+	return (struct slice){ .owner = b, .data = b->data, .len = len };
 }
 
 void slice_release(struct slice *s)
 {
 	block_unref(s->owner);
-	*s = (struct slice){0};
+	*s = (struct slice){ 0 };
 }

@@ -9,7 +9,7 @@
 
 void bufq_init(struct bufq *q, size_t max_slices, size_t max_bytes)
 {
-	*q = (struct bufq){.max_slices = max_slices, .max_bytes = max_bytes};
+	*q = (struct bufq){ .max_slices = max_slices, .max_bytes = max_bytes };
 }
 
 static struct slice *at(const struct bufq *q, size_t i)
@@ -67,7 +67,7 @@ int bufq_push(struct bufq *q, struct slice s)
 
 struct slice bufq_pop(struct bufq *q, size_t max)
 {
-	struct slice out = {0};
+	struct slice out = { 0 };
 
 	if (q->count == 0 || max == 0)
 		return out;
@@ -92,7 +92,7 @@ size_t bufq_peek(const struct bufq *q, struct iovec *iov, size_t n, size_t max)
 	for (size_t i = 0; i < q->count && used < n && max > 0; i++, used++) {
 		const struct slice *s = at(q, i);
 		size_t len = s->len < max ? s->len : max;
-		iov[used] = (struct iovec){.iov_base = (void *)s->data, .iov_len = len};
+		iov[used] = (struct iovec){ .iov_base = (void *)s->data, .iov_len = len };
 		max -= len;
 	}
 	return used;
@@ -139,6 +139,6 @@ int bufq_settle(struct bufq *q)
 	}
 	q->head = 0;
 	q->count = 1;
-	q->ring[0] = (struct slice){.owner = b, .data = block_data(b), .len = n};
+	q->ring[0] = (struct slice){ .owner = b, .data = block_data(b), .len = n };
 	return 0;
 }

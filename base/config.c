@@ -11,7 +11,13 @@
 const char CONFIG_REQUIRED[] = "";
 
 /* The sources, from weak to strong. */
-enum strength { STRENGTH_NONE, STRENGTH_DEFAULT, STRENGTH_FILE, STRENGTH_ENVIRONMENT, STRENGTH_FLAG };
+enum strength {
+	STRENGTH_NONE,
+	STRENGTH_DEFAULT,
+	STRENGTH_FILE,
+	STRENGTH_ENVIRONMENT,
+	STRENGTH_FLAG
+};
 
 /* Field types. */
 
@@ -28,7 +34,8 @@ int config_string(void *field, const char *value, struct err *err)
 
 int config_bool(void *field, const char *value, struct err *err)
 {
-	static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+	static const char *const yes[] = { "true", "yes", "on", "1" },
+				 *const no[] = { "false", "no", "off", "0" };
 
 	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
 		if (strcmp(value, yes[i]) == 0 || strcmp(value, no[i]) == 0) {
@@ -50,14 +57,15 @@ int config_uint(void *field, const char *value, struct err *err)
 }
 
 /* A number with one of the given units behind it. */
-static int parse_scaled(uint64_t *out, const char *value, const char *const *units, const uint64_t *factors,
-    const char *what, struct err *err)
+static int parse_scaled(uint64_t *out, const char *value, const char *const *units,
+    const uint64_t *factors, const char *what, struct err *err)
 {
 	char *end;
 
 	errno = 0;
 	unsigned long long n = strtoull(value, &end, 10);
-	for (size_t i = 0; value[0] >= '0' && value[0] <= '9' && errno == 0 && units[i] != NULL; i++)
+	for (size_t i = 0; value[0] >= '0' && value[0] <= '9' && errno == 0 && units[i] != NULL;
+	     i++)
 		if (strcasecmp(end, units[i]) == 0 && !__builtin_mul_overflow(n, factors[i], out))
 			return 0;
 	return err_set(err, GRPC_INVALID_ARGUMENT, "\"%s\" is not %s", value, what);
@@ -65,16 +73,17 @@ static int parse_scaled(uint64_t *out, const char *value, const char *const *uni
 
 int config_size(void *field, const char *value, struct err *err)
 {
-	static const char *const units[] = {"", "K", "KiB", "M", "MiB", "G", "GiB", NULL};
-	static const uint64_t factors[] = {1, 1 << 10, 1 << 10, 1 << 20, 1 << 20, 1 << 30, 1 << 30};
+	static const char *const units[] = { "", "K", "KiB", "M", "MiB", "G", "GiB", NULL };
+	static const uint64_t factors[] = { 1, 1 << 10, 1 << 10, 1 << 20, 1 << 20, 1 << 30,
+		1 << 30 };
 
 	return parse_scaled(field, value, units, factors, "a size, such as 64K, 16M or 1G", err);
 }
 
 int config_duration(void *field, const char *value, struct err *err)
 {
-	static const char *const units[] = {"ms", "s", "", "m", "h", NULL};
-	static const uint64_t factors[] = {1, 1000, 1000, 60000, 3600000};
+	static const char *const units[] = { "ms", "s", "", "m", "h", NULL };
+	static const uint64_t factors[] = { 1, 1000, 1000, 60000, 3600000 };
 
 	return parse_scaled(field, value, units, factors, "a time, such as 500ms, 30s or 2h", err);
 }
@@ -84,7 +93,8 @@ int config_list(void *field, const char *value, struct err *err)
 	struct config_list_value *list = field;
 
 	if (list->count == CONFIG_LIST_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "given more than %d times", CONFIG_LIST_MAX);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "given more than %d times", CONFIG_LIST_MAX);
 	if ((list->item[list->count] = strdup(value)) == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	list->count++;
@@ -102,7 +112,7 @@ static void free_list(struct config_list_value *list)
 
 void config_begin(struct config *c, const struct config_key *keys, void *target)
 {
-	*c = (struct config){.keys = keys, .target = target};
+	*c = (struct config){ .keys = keys, .target = target };
 }
 
 static void *field_of(const struct config *c, const struct config_key *k)
@@ -111,16 +121,16 @@ static void *field_of(const struct config *c, const struct config_key *k)
 }
 
 /* ${where} is what the person wrote: "--loops", "file:3: loops". */
-static int set(struct config *c, const struct config_key *k, enum strength strength, const char *where,
-    const char *value, struct err *err)
+static int set(struct config *c, const struct config_key *k, enum strength strength,
+    const char *where, const char *value, struct err *err)
 {
 	uint8_t *now = &c->set[k - c->keys];
 	bool is_list = k->parse == config_list;
 
 	if (*now > strength)
 		return 0;
-	if (*now == (uint8_t)STRENGTH_FLAG && strength == STRENGTH_FLAG && !is_list && strcmp(value, "true") != 0 &&
-	    k->arg != NULL)
+	if (*now == (uint8_t)STRENGTH_FLAG && strength == STRENGTH_FLAG && !is_list &&
+	    strcmp(value, "true") != 0 && k->arg != NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: given twice", where);
 	if (is_list && *now < strength)
 		free_list(field_of(c, k));
@@ -157,7 +167,7 @@ struct flag {
 
 static struct flag read_flag(const struct config *c, const char *word)
 {
-	struct flag f = {0};
+	struct flag f = { 0 };
 
 	if (word[1] != '-') {
 		f.key = find_letter(c, word[1]);
@@ -169,7 +179,8 @@ static struct flag read_flag(const struct config *c, const char *word)
 	if (word[2 + len] == '=')
 		f.value = word + 2 + len + 1;
 	f.key = find(c, word + 2, len);
-	if (f.key == NULL && strncmp(word, "--no-", 5) == 0 && (f.key = find(c, word + 5, len - 3)) != NULL) {
+	if (f.key == NULL && strncmp(word, "--no-", 5) == 0 &&
+	    (f.key = find(c, word + 5, len - 3)) != NULL) {
 		f.negated = true;
 		if (f.key->arg != NULL)
 			f.key = NULL;
@@ -184,13 +195,15 @@ static int apply_flag(struct config *c, int argc, char *argv[], int i, struct er
 	int words = 1;
 
 	if (f.key == NULL)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "unknown option %s; see --help", argv[i]);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "unknown option %s; see --help", argv[i]);
 	if (f.key->arg == NULL) {
 		if (f.value == NULL)
 			f.value = f.negated ? "false" : "true";
 	} else if (f.value == NULL) {
 		if (i + 1 >= argc)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "%s needs a value: %s", argv[i], f.key->arg);
+			return err_set(err, GRPC_INVALID_ARGUMENT, "%s needs a value: %s", argv[i],
+			    f.key->arg);
 		f.value = argv[i + 1];
 		words = 2;
 	}
@@ -240,7 +253,8 @@ int config_environment(struct config *c, struct err *err)
 {
 	for (const struct config_key *k = c->keys; k->name != NULL; k++) {
 		const char *value = k->env != NULL ? getenv(k->env) : NULL;
-		if (value != NULL && value[0] != '\0' && set(c, k, STRENGTH_ENVIRONMENT, k->env, value, err) != 0)
+		if (value != NULL && value[0] != '\0' &&
+		    set(c, k, STRENGTH_ENVIRONMENT, k->env, value, err) != 0)
 			return -1;
 	}
 	return 0;
@@ -259,15 +273,16 @@ int config_line(struct config *c, const char *where, const char *line, struct er
 	char copy[LINE_BYTES_MAX], label[256];
 
 	if (strlen(line) >= sizeof(copy))
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a line of more than %d bytes", where,
-		    LINE_BYTES_MAX - 1);
+		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a line of more than %d bytes",
+		    where, LINE_BYTES_MAX - 1);
 	snprintf(copy, sizeof(copy), "%s", line);
 	char *name = trim(copy);
 	if (name[0] == '\0' || name[0] == '#')
 		return 0;
 	char *equals = strchr(name, '=');
 	if (equals == NULL)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: \"%s\" is not \"name = value\"", where, name);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "%s: \"%s\" is not \"name = value\"", where, name);
 	*equals = '\0';
 	char *value = trim(equals + 1);
 	name = trim(name);
@@ -302,7 +317,8 @@ int config_finish(struct config *c, struct err *err)
 		if (c->set[k - c->keys] != STRENGTH_NONE || k->dflt == NULL)
 			continue;
 		if (k->dflt == CONFIG_REQUIRED)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "--%s must be given; see --help", k->name);
+			return err_set(
+			    err, GRPC_INVALID_ARGUMENT, "--%s must be given; see --help", k->name);
 		if (set(c, k, STRENGTH_DEFAULT, k->name, k->dflt, err) != 0)
 			return -1;
 	}
@@ -329,8 +345,8 @@ void config_help(const struct config_key *keys, FILE *out)
 		char letter[8] = "    ";
 		if (k->letter != 0)
 			snprintf(letter, sizeof(letter), "-%c, ", k->letter);
-		snprintf(left, sizeof(left), "%s--%s%s%s", letter, k->name, k->arg != NULL ? " " : "",
-		    k->arg != NULL ? k->arg : "");
+		snprintf(left, sizeof(left), "%s--%s%s%s", letter, k->name,
+		    k->arg != NULL ? " " : "", k->arg != NULL ? k->arg : "");
 		fprintf(out, "  %-32s %s", left, k->help);
 		if (k->dflt != NULL && k->dflt[0] != '\0')
 			fprintf(out, " (default %s)", k->dflt);

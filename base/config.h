@@ -20,15 +20,16 @@ typedef int config_parse(void *field, const char *value, struct err *);
 
 /* One option: --name VALUE, NAME in the environment as ${env}, "name = value" in a file. */
 struct config_key {
-	const char *name;  /* "listen", as in --listen */
-	char letter;	   /* "-n", 0 for none */
-	const char *env;   /* "OPENSHELL_GATEWAY", NULL for none */
-	const char *arg;   /* "ADDR" in the help text; NULL: a switch without a value (parsed as "true") */
+	const char *name; /* "listen", as in --listen */
+	char letter;      /* "-n", 0 for none */
+	const char *env;  /* "OPENSHELL_GATEWAY", NULL for none */
+	const char
+	    *arg; /* "ADDR" in the help text; NULL: a switch without a value (parsed as "true") */
 	config_parse *parse;
-	size_t offset;	   /* of the field in the options struct */
-	const char *dflt;  /* NULL: stays zero; CONFIG_REQUIRED: must be given */
+	size_t offset;    /* of the field in the options struct */
+	const char *dflt; /* NULL: stays zero; CONFIG_REQUIRED: must be given */
 	const char *help;
-	bool flag_only;	   /* not accepted in a file */
+	bool flag_only; /* not accepted in a file */
 };
 
 extern const char CONFIG_REQUIRED[];
@@ -47,7 +48,8 @@ struct config_list_value {
 struct config {
 	const struct config_key *keys; /* ends with a NULL name */
 	void *target;
-	uint8_t set[64]; /* strength of the source, by index of key; list keys of one source add up */
+	uint8_t
+	    set[64]; /* strength of the source, by index of key; list keys of one source add up */
 };
 
 void config_begin(struct config *, const struct config_key *, void *target);

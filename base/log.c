@@ -10,7 +10,7 @@
 #include "base/text.h"
 
 #define LINE_MAX_BYTES 8192
-#define EVENTS_MAX 64 /* whose rate is kept; the least recent makes room */
+#define EVENTS_MAX     64 /* whose rate is kept; the least recent makes room */
 
 /* How often an event came in the second that began at ${since}. */
 struct rate {
@@ -25,9 +25,9 @@ static struct {
 	_Atomic int level;
 	pthread_mutex_t lock;
 	struct rate rates[EVENTS_MAX];
-} out = {.fd = STDERR_FILENO, .level = LOG_LEVEL_WARN, .lock = PTHREAD_MUTEX_INITIALIZER};
+} out = { .fd = STDERR_FILENO, .level = LOG_LEVEL_WARN, .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static const char *const level_names[] = {"error", "warn", "info", "debug", "trace"};
+static const char *const level_names[] = { "error", "warn", "info", "debug", "trace" };
 
 void log_setup(int fd, enum log_format format, enum log_level level)
 {
@@ -44,8 +44,8 @@ int log_level_parse(const char *text, enum log_level *level, struct err *err)
 			return 0;
 		}
 	}
-	return err_set(err, GRPC_INVALID_ARGUMENT, "\"%s\" is no log level; error, warn, info, debug and trace are",
-	    text);
+	return err_set(err, GRPC_INVALID_ARGUMENT,
+	    "\"%s\" is no log level; error, warn, info, debug and trace are", text);
 }
 
 bool log_enabled(enum log_level level)
@@ -121,7 +121,7 @@ static struct rate *find_rate(const char *area, const char *event)
 		if (r->since < oldest->since)
 			oldest = r;
 	}
-	*oldest = (struct rate){.area = area, .event = event};
+	*oldest = (struct rate){ .area = area, .event = event };
 	return oldest;
 }
 

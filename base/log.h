@@ -43,9 +43,9 @@ struct log_field {
 	uint64_t u64;
 };
 
-#define LOG_STR(k, v) ((struct log_field){.key = (k), .type = LOG_TYPE_STR, .str = (v)})
-#define LOG_I64(k, v) ((struct log_field){.key = (k), .type = LOG_TYPE_I64, .i64 = (v)})
-#define LOG_U64(k, v) ((struct log_field){.key = (k), .type = LOG_TYPE_U64, .u64 = (v)})
+#define LOG_STR(k, v) ((struct log_field){ .key = (k), .type = LOG_TYPE_STR, .str = (v) })
+#define LOG_I64(k, v) ((struct log_field){ .key = (k), .type = LOG_TYPE_I64, .i64 = (v) })
+#define LOG_U64(k, v) ((struct log_field){ .key = (k), .type = LOG_TYPE_U64, .u64 = (v) })
 /* Two fields in one: the code's name and the text, of a struct err *. */
 #define LOG_ERR(e) LOG_STR("code", err_code_name((e)->code)), LOG_STR("error", (e)->text)
 
@@ -55,8 +55,8 @@ void log_setup(int fd, enum log_format, enum log_level);
 int log_level_parse(const char *text, enum log_level *, struct err *);
 bool log_enabled(enum log_level);
 
-void log_write(const struct log_area *, enum log_level, const char *event,
-    const struct log_field *, size_t count);
+void log_write(const struct log_area *, enum log_level, const char *event, const struct log_field *,
+    size_t count);
 
 /* clang-format off */
 #define log_at(area, level, event, ...)                                                           \
@@ -69,9 +69,9 @@ void log_write(const struct log_area *, enum log_level, const char *event,
 	} while (0)
 /* clang-format on */
 
-#define log_fail(area, event, ...) log_at(area, LOG_LEVEL_ERROR, event, __VA_ARGS__)
-#define log_warn(area, event, ...) log_at(area, LOG_LEVEL_WARN, event, __VA_ARGS__)
-#define log_info(area, event, ...) log_at(area, LOG_LEVEL_INFO, event, __VA_ARGS__)
+#define log_fail(area, event, ...)  log_at(area, LOG_LEVEL_ERROR, event, __VA_ARGS__)
+#define log_warn(area, event, ...)  log_at(area, LOG_LEVEL_WARN, event, __VA_ARGS__)
+#define log_info(area, event, ...)  log_at(area, LOG_LEVEL_INFO, event, __VA_ARGS__)
 #define log_debug(area, event, ...) log_at(area, LOG_LEVEL_DEBUG, event, __VA_ARGS__)
 #define log_trace(area, event, ...) log_at(area, LOG_LEVEL_TRACE, event, __VA_ARGS__)
 

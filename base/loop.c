@@ -10,10 +10,10 @@
 #include <uv.h>
 
 #define POSTS_PER_TURN 4096
-#define RECV_IDLE_MS 1000	     /* after which an unused receive block is given back */
-#define RECV_ALIGN 64		     /* bytes; where the next small read may start */
-#define RECV_LARGE ((size_t)16 << 10) /* bytes; after so large a read the next starts on a page */
-#define PAGE 4096
+#define RECV_IDLE_MS   1000               /* after which an unused receive block is given back */
+#define RECV_ALIGN     64                 /* bytes; where the next small read may start */
+#define RECV_LARGE     ((size_t)16 << 10) /* bytes; after so large a read the next starts on a page */
+#define PAGE           4096
 
 struct post_list {
 	struct post *first, **last;
@@ -187,7 +187,8 @@ struct loop *loop_create(unsigned index, struct err *err)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
-	if ((r = uv_loop_init(&l->uv)) != 0 || (r = uv_async_init(&l->uv, &l->async, on_async)) != 0) {
+	if ((r = uv_loop_init(&l->uv)) != 0 ||
+	    (r = uv_async_init(&l->uv, &l->async, on_async)) != 0) {
 		pool_free(l->pool);
 		free(l);
 		err_sys(err, r, "make an event loop");
@@ -302,7 +303,7 @@ uint8_t *loop_recv_reserve(struct loop *l, size_t want, size_t *room)
 /* The kernel copies slowly to addresses that are a little off (docs/flow-control.md). */
 struct slice loop_recv_take(struct loop *l, size_t len)
 {
-	struct slice s = {0};
+	struct slice s = { 0 };
 	size_t align = len >= RECV_LARGE ? PAGE : RECV_ALIGN;
 
 	if (len == 0)
@@ -461,8 +462,8 @@ static void on_signal(uv_signal_t *uv, int signum)
 	s->fire(s->cookie);
 }
 
-struct signal_watch *signal_watch_create(struct loop *l, int signum, void (*fire)(void *cookie),
-    void *cookie, struct err *err)
+struct signal_watch *signal_watch_create(
+    struct loop *l, int signum, void (*fire)(void *cookie), void *cookie, struct err *err)
 {
 	struct signal_watch *s = calloc(1, sizeof(*s));
 	int r;
@@ -495,7 +496,7 @@ void signal_watch_free(struct signal_watch *s)
 
 void loop_ignore_sigpipe(void)
 {
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
 
 	sigaction(SIGPIPE, &ignore, NULL);
 }

@@ -25,7 +25,7 @@ struct timer;
 struct watch;
 
 #define LOOP_BLOCK_SIZE ((size_t)1 << 20) /* bytes; see docs/limits.md */
-#define LOOP_BLOCKS_MAX 256		  /* 256 MiB of receive blocks a loop */
+#define LOOP_BLOCKS_MAX 256               /* 256 MiB of receive blocks a loop */
 
 /* ${index} is the caller's number for it (0 is the control loop). */
 struct loop *loop_create(unsigned index, struct err *);
@@ -107,8 +107,8 @@ void watch_free(struct watch *); /* NULL is legal */
 
 /* A signal, as an event of the loop: ${fire} runs there, however often it came. */
 struct signal_watch;
-struct signal_watch *signal_watch_create(struct loop *, int signum, void (*fire)(void *cookie),
-    void *cookie, struct err *);
+struct signal_watch *signal_watch_create(
+    struct loop *, int signum, void (*fire)(void *cookie), void *cookie, struct err *);
 void signal_watch_free(struct signal_watch *); /* NULL is legal */
 
 /* For main: writing to a socket nobody reads is an error, not the end. */

@@ -10,13 +10,13 @@
 
 void text_init(struct text *t, size_t max)
 {
-	*t = (struct text){.max = max};
+	*t = (struct text){ .max = max };
 }
 
 void text_free(struct text *t)
 {
 	free(t->data);
-	*t = (struct text){.max = t->max};
+	*t = (struct text){ .max = t->max };
 }
 
 /* Room for ${n} more bytes and the NUL. */
@@ -79,15 +79,19 @@ void text_addf(struct text *t, const char *fmt, ...)
 /* How many bytes of ${s} are one well-formed UTF-8 character (RFC 3629); 0: none. */
 static size_t utf8_length(const unsigned char *s, size_t n)
 {
-	size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	size_t len = s[0] < 0x80          ? 1
+	    : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+	    : (s[0] & 0xf0) == 0xe0       ? 3
+	    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+					  : 0;
 
 	if (len == 0 || len > n)
 		return 0;
 	for (size_t i = 1; i < len; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-	    (s[0] == 0xf4 && s[1] > 0x8f))
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
 	return len;
 }
@@ -109,7 +113,7 @@ static void add_json_char(struct text *t, const unsigned char *s, size_t len)
 void text_add_json(struct text *t, const char *s, size_t n)
 {
 	text_add(t, "\"", 1);
-	for (size_t i = 0, len; i < n; i += len > 0 ? len : 1) {
+	for (size_t i = 0, len; i<n; i += len> 0 ? len : 1) {
 		len = utf8_length((const unsigned char *)s + i, n - i);
 		add_json_char(t, (const unsigned char *)s + i, len);
 	}
@@ -118,7 +122,7 @@ void text_add_json(struct text *t, const char *s, size_t n)
 
 void text_add_plain(struct text *t, const char *s, size_t n)
 {
-	for (size_t i = 0, len; i < n; i += len > 0 ? len : 1) {
+	for (size_t i = 0, len; i<n; i += len> 0 ? len : 1) {
 		unsigned char c = (unsigned char)s[i];
 		len = utf8_length((const unsigned char *)s + i, n - i);
 		if (len == 0 || c < 0x20 || c == 0x7f)
@@ -151,8 +155,9 @@ int text_to_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out, struct
 	errno = 0;
 	unsigned long long v = strtoull(s, &end, 10);
 	if (s[0] < '0' || s[0] > '9' || *end != '\0' || errno != 0 || v < min || v > max)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "\"%s\" is not a number from %llu to %llu", s,
-		    (unsigned long long)min, (unsigned long long)max);
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "\"%s\" is not a number from %llu to %llu", s, (unsigned long long)min,
+		    (unsigned long long)max);
 	*out = v;
 	return 0;
 }

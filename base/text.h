@@ -23,7 +23,7 @@ void text_free(struct text *);
 void text_add(struct text *, const char *, size_t);
 void text_addf(struct text *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_vaddf(struct text *, const char *fmt, va_list) __attribute__((format(printf, 2, 0)));
-void text_add_json(struct text *, const char *, size_t);   /* with quotes; bad UTF-8 becomes U+FFFD */
+void text_add_json(struct text *, const char *, size_t); /* with quotes; bad UTF-8 becomes U+FFFD */
 void text_add_logfmt(struct text *, const char *, size_t); /* quoted only when needed */
 void text_add_plain(struct text *, const char *, size_t);  /* control characters as \xNN */
 

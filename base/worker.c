@@ -47,7 +47,7 @@ static struct job *take(struct workers *w)
 
 static bool enter(struct workers *w)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	bool fine = w->opt.enter == NULL || w->opt.enter(w->opt.cookie, &err) == 0;
 
 	pthread_mutex_lock(&w->lock);

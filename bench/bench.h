@@ -10,7 +10,7 @@
 
 /* What a client asks the service for, as the first byte of a connection. */
 enum bench_command {
-	BENCH_SINK = 'U',  /* reads to the end, then answers with the count (8 bytes, big-endian) */
+	BENCH_SINK = 'U', /* reads to the end, then answers with the count (8 bytes, big-endian) */
 	BENCH_SOURCE = 'D', /* 8 bytes of count follow; sends so many and closes */
 	BENCH_ECHO = 'E',
 	BENCH_STALL = 'S' /* reads nothing any more */

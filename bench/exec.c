@@ -65,14 +65,14 @@ static void on_closed(void *cookie, const struct err *why)
 		loop_stop(all->loop);
 }
 
-static const struct framed_ops ops = {.message = on_message, .end = on_end, .closed = on_closed};
+static const struct framed_ops ops = { .message = on_message, .end = on_end, .closed = on_closed };
 
 static void start_one(struct execs *all)
 {
-	struct rpc_client_call call = {.path = "/openshell.v1.OpenShell/ExecSandbox"};
-	struct framed_options whole = {.whole = true};
+	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/ExecSandbox" };
+	struct framed_options whole = { .whole = true };
 	struct one *o = calloc(1, sizeof(*o));
-	struct err err = {0};
+	struct err err = { 0 };
 
 	o->all = all;
 	o->started_us = loop_now_us();
@@ -87,7 +87,7 @@ static void start_one(struct execs *all)
 static uint8_t *make_request(char *sandbox, size_t *len)
 {
 	Openshell__V1__ExecSandboxRequest r = OPENSHELL__V1__EXEC_SANDBOX_REQUEST__INIT;
-	char *argv[] = {(char *)"/bin/true"};
+	char *argv[] = { (char *)"/bin/true" };
 
 	r.sandbox = sandbox;
 	r.command = argv;
@@ -97,9 +97,9 @@ static uint8_t *make_request(char *sandbox, size_t *len)
 
 int bench_exec(int argc, char *argv[])
 {
-	struct execs all = {0};
-	struct rpc_client_options o = {0};
-	struct err err = {0};
+	struct execs all = { 0 };
+	struct rpc_client_options o = { 0 };
+	struct err err = { 0 };
 
 	if (argc != 5) {
 		fprintf(stderr, "exec COUNT PARALLEL URL SANDBOX\n");

@@ -16,7 +16,7 @@
 #include "relay/framed.h"
 #include "rpc/client.h"
 
-#define SEND_CHUNK ((size_t)256 << 10)
+#define SEND_CHUNK  ((size_t)256 << 10)
 #define SEND_WINDOW ((size_t)1 << 20) /* bytes a stream has on the way */
 
 enum mode { MODE_UP, MODE_DOWN, MODE_PING, MODE_IDLE };
@@ -24,7 +24,7 @@ enum mode { MODE_UP, MODE_DOWN, MODE_PING, MODE_IDLE };
 /* One stream, whichever way it goes. */
 struct line {
 	struct run *run;
-	struct fdio *tcp;      /* or */
+	struct fdio *tcp; /* or */
 	struct framed *framed;
 	bool over, stalled;
 	uint64_t to_send, received;
@@ -53,7 +53,7 @@ static uint8_t *payload; /* SEND_CHUNK bytes, page-aligned, never freed */
 
 static void line_write(struct line *l, const void *bytes, size_t len)
 {
-	struct slice s = {.data = bytes, .len = len};
+	struct slice s = { .data = bytes, .len = len };
 	int r = l->tcp != NULL ? fdio_write(l->tcp, s) : framed_write(l->framed, FRAMED_BYTES, s);
 
 	if (r != 0) {
@@ -180,7 +180,7 @@ static void tcp_failed(void *cookie, bool reading, const struct err *err)
 	line_failed(cookie, err);
 }
 
-static const struct fdio_ops tcp_ops = {tcp_data, tcp_eof, tcp_sent, tcp_failed};
+static const struct fdio_ops tcp_ops = { tcp_data, tcp_eof, tcp_sent, tcp_failed };
 
 /* ForwardTcp. */
 
@@ -218,11 +218,12 @@ static void call_closed(void *cookie, const struct err *why)
 		line_failed(l, why);
 }
 
-static const struct framed_ops call_ops = {call_payload, call_message, call_end, call_sent, call_closed};
+static const struct framed_ops call_ops = { call_payload, call_message, call_end, call_sent,
+	call_closed };
 
 static int open_forward(struct line *l, struct err *err)
 {
-	struct rpc_client_call call = {.path = "/openshell.v1.OpenShell/ForwardTcp"};
+	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/ForwardTcp" };
 	Openshell__V1__TcpForwardFrame frame = OPENSHELL__V1__TCP_FORWARD_FRAME__INIT;
 	Openshell__V1__TcpForwardInit init = OPENSHELL__V1__TCP_FORWARD_INIT__INIT;
 	Openshell__V1__TcpRelayTarget target = OPENSHELL__V1__TCP_RELAY_TARGET__INIT;
@@ -246,7 +247,7 @@ static int open_forward(struct line *l, struct err *err)
 static int open_tcp(struct line *l, struct err *err)
 {
 	int fd = bench_dial(l->run->port);
-	struct fdio_options o = {.read_fd = fd, .write_fd = fd, .ops = &tcp_ops, .cookie = l};
+	struct fdio_options o = { .read_fd = fd, .write_fd = fd, .ops = &tcp_ops, .cookie = l };
 
 	l->tcp = fdio_create(l->run->loop, &o, err);
 	return l->tcp != NULL ? 0 : -1;
@@ -256,7 +257,7 @@ static int open_tcp(struct line *l, struct err *err)
 static void line_begin(struct line *l)
 {
 	struct run *r = l->run;
-	uint8_t command[9] = {BENCH_SINK};
+	uint8_t command[9] = { BENCH_SINK };
 	uint64_t count = htobe64(r->amount);
 	size_t len = 1;
 
@@ -273,7 +274,8 @@ static void line_begin(struct line *l)
 		command[0] = BENCH_ECHO;
 	}
 	struct slice s = slice_copy(command, len);
-	if ((l->tcp != NULL ? fdio_write(l->tcp, s) : framed_write(l->framed, FRAMED_BYTES, s)) != 0)
+	if ((l->tcp != NULL ? fdio_write(l->tcp, s) : framed_write(l->framed, FRAMED_BYTES, s)) !=
+	    0)
 		slice_release(&s);
 	l->under_way += len;
 	if (r->mode == MODE_PING)
@@ -300,7 +302,7 @@ static int begin(struct run *r, struct err *err)
 /* "tcp:PORT" or "URL,SANDBOX,PORT". */
 static int parse_target(struct run *r, char *target, struct err *err)
 {
-	struct rpc_client_options o = {0};
+	struct rpc_client_options o = { 0 };
 	char *sandbox = strchr(target, ','), *port = sandbox != NULL ? strrchr(target, ',') : NULL;
 
 	if (strncmp(target, "tcp:", 4) == 0) {
@@ -308,7 +310,8 @@ static int parse_target(struct run *r, char *target, struct err *err)
 		return 0;
 	}
 	if (sandbox == NULL || port == sandbox)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s is neither tcp:PORT nor URL,SANDBOX,PORT", target);
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s is neither tcp:PORT nor URL,SANDBOX,PORT", target);
 	*sandbox = *port = '\0';
 	r->sandbox = sandbox + 1;
 	r->port = (uint16_t)atoi(port + 1);
@@ -323,7 +326,8 @@ static void report(struct run *r)
 
 	if (r->mode == MODE_PING)
 		printf("{\"pings\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f}\n", r->pings,
-		    bench_quantile(r->times, r->pings, 0.5), bench_quantile(r->times, r->pings, 0.99));
+		    bench_quantile(r->times, r->pings, 0.5),
+		    bench_quantile(r->times, r->pings, 0.99));
 	else
 		printf("{\"bytes\": %.0f, \"seconds\": %.4f, \"mib_s\": %.1f}\n", bytes, seconds,
 		    bytes / seconds / (1 << 20));
@@ -351,7 +355,7 @@ static int hold(struct run *r, struct err *err)
 
 static int parse_mode(const char *name, struct run *r)
 {
-	static const char *const names[] = {"up", "down", "ping", "idle", "stall"};
+	static const char *const names[] = { "up", "down", "ping", "idle", "stall" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(name, names[i]) != 0)
@@ -365,11 +369,12 @@ static int parse_mode(const char *name, struct run *r)
 
 int bench_load(int argc, char *argv[])
 {
-	struct run r = {0};
-	struct err err = {0};
+	struct run r = { 0 };
+	struct err err = { 0 };
 
 	if (argc != 5 || parse_mode(argv[1], &r) != 0) {
-		fprintf(stderr, "load up|down|ping|idle|stall STREAMS AMOUNT tcp:PORT|URL,SANDBOX,PORT\n");
+		fprintf(stderr,
+		    "load up|down|ping|idle|stall STREAMS AMOUNT tcp:PORT|URL,SANDBOX,PORT\n");
 		return 2;
 	}
 	r.streams = r.left = (size_t)atoi(argv[2]);
@@ -377,7 +382,8 @@ int bench_load(int argc, char *argv[])
 	r.lines = calloc(r.streams, sizeof(*r.lines));
 	r.times = calloc(r.mode == MODE_PING ? (size_t)r.amount : 1, sizeof(*r.times));
 	payload = aligned_alloc(4096, SEND_CHUNK);
-	if (r.lines == NULL || r.times == NULL || payload == NULL || (r.loop = loop_create(0, &err)) == NULL)
+	if (r.lines == NULL || r.times == NULL || payload == NULL ||
+	    (r.loop = loop_create(0, &err)) == NULL)
 		return 1;
 	memset(payload, 'x', SEND_CHUNK);
 	if (parse_target(&r, argv[4], &err) != 0 || begin(&r, &err) != 0)

@@ -16,10 +16,11 @@ static const struct {
 	int (*run)(int argc, char *argv[]);
 	const char *help;
 } commands[] = {
-    {"relay", bench_relay, "PORT TARGET_PORT            a plain TCP relay, the reference"},
-    {"service", bench_service, "PORT                        what lies behind a forward"},
-    {"load", bench_load, "MODE STREAMS AMOUNT TARGET  up, down, ping or idle through tcp:PORT or URL,SANDBOX,PORT"},
-    {"exec", bench_exec, "COUNT PARALLEL URL SANDBOX  ExecSandbox of /bin/true"},
+	{ "relay", bench_relay, "PORT TARGET_PORT            a plain TCP relay, the reference" },
+	{ "service", bench_service, "PORT                        what lies behind a forward" },
+	{ "load", bench_load,
+	    "MODE STREAMS AMOUNT TARGET  up, down, ping or idle through tcp:PORT or URL,SANDBOX,PORT" },
+	{ "exec", bench_exec, "COUNT PARALLEL URL SANDBOX  ExecSandbox of /bin/true" },
 };
 
 int bench_fail(const struct err *err)
@@ -36,8 +37,9 @@ static _Noreturn void give_up(const char *what)
 
 int bench_listen(uint16_t *port)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(*port),
-	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		.sin_port = htons(*port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sa);
 	const int on = 1;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -52,8 +54,9 @@ int bench_listen(uint16_t *port)
 
 int bench_dial(uint16_t port)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port),
-	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	const int on = 1;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

@@ -127,15 +127,16 @@ static void on_side(void *cookie, unsigned events)
 static void start_pair(int a, int b)
 {
 	struct pair *p = calloc(1, sizeof(*p));
-	const int on = 1, fds[2] = {a, b};
+	const int on = 1, fds[2] = { a, b };
 
 	for (int i = 0; i < 2; i++) {
 		fcntl(fds[i], F_SETFL, O_NONBLOCK);
 		setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		p->side[i] = (struct side){.fd = fds[i], .pair = p};
+		p->side[i] = (struct side){ .fd = fds[i], .pair = p };
 		p->side[i].watch = watch_create(loop, fds[i], on_side, &p->side[i], NULL);
-		p->half[i] = (struct half){.from = &p->side[i], .to = &p->side[1 - i],
-		    .buffer = page_buffer(BUFFER)};
+		p->half[i] = (struct half){
+			.from = &p->side[i], .to = &p->side[1 - i], .buffer = page_buffer(BUFFER)
+		};
 	}
 	for (int i = 0; i < 2; i++)
 		watch_want(p->side[i].watch, WATCH_READ);
@@ -153,7 +154,7 @@ static void on_relay_accept(void *cookie, unsigned events)
 /* Accepts for ever; the process is ended by a signal. */
 static int serve(uint16_t port, void (*on_accept)(void *cookie, unsigned events))
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	int listener = bench_listen(&port);
 
 	if ((loop = loop_create(0, &err)) == NULL)
@@ -184,7 +185,7 @@ struct client {
 	uint8_t command;
 	uint8_t head[8];
 	size_t head_len;
-	uint64_t left; /* a source's */
+	uint64_t left;  /* a source's */
 	uint64_t count; /* a sink's */
 	uint8_t *echo;
 	size_t echo_start, echo_end;
@@ -300,7 +301,8 @@ static void on_service_accept(void *cookie, unsigned events)
 	const int on = 1;
 
 	(void)events;
-	for (int fd; (fd = accept4(*(int *)cookie, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
+	for (int fd;
+	     (fd = accept4(*(int *)cookie, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
 		struct client *c = calloc(1, sizeof(*c));
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		c->fd = fd;

@@ -141,12 +141,13 @@ static int upload_target(struct session *s, const struct carry_options *o, struc
 	return *target != NULL ? 0 : -1;
 }
 
-int carry_upload(struct session *s, const struct carry_options *o, struct carry_result *result,
-    struct err *err)
+int carry_upload(
+    struct session *s, const struct carry_options *o, struct carry_result *result, struct err *err)
 {
-	struct copy_case c = {
-		.source = o->source, .source_kind = COPY_KIND_FILE, .dest = o->dest, .exact = o->exact
-	};
+	struct copy_case c = { .source = o->source,
+		.source_kind = COPY_KIND_FILE,
+		.dest = o->dest,
+		.exact = o->exact };
 	struct transfer_request r = { .sandbox = o->sandbox,
 		.local = o->source,
 		.fd = strcmp(o->source, "-") == 0 ? STDIN_FILENO : -1,
@@ -197,20 +198,21 @@ static int download_target(struct copy_case *c, char **target, struct err *err)
 	return 0;
 }
 
-int carry_download(struct session *s, const struct carry_options *o, struct carry_result *result,
-    struct err *err)
+int carry_download(
+    struct session *s, const struct carry_options *o, struct carry_result *result, struct err *err)
 {
 	bool to_stdout = o->dest != NULL && strcmp(o->dest, "-") == 0;
 	struct copy_case c = { .source = o->source, .dest = o->dest, .exact = o->exact };
-	struct transfer_request r = { .sandbox = o->sandbox,
-		.remote = o->source,
-		.fd = to_stdout ? STDOUT_FILENO : -1 };
+	struct transfer_request r = {
+		.sandbox = o->sandbox, .remote = o->source, .fd = to_stdout ? STDOUT_FILENO : -1
+	};
 
 	*result = (struct carry_result){ 0 };
 	if (remote_kind(s, o->sandbox, o->source, &c.source_kind, err) != 0)
 		return -1;
 	if (c.source_kind == COPY_KIND_NONE)
-		return err_set(err, GRPC_NOT_FOUND, "there is no %s in sandbox %s", o->source, o->sandbox);
+		return err_set(
+		    err, GRPC_NOT_FOUND, "there is no %s in sandbox %s", o->source, o->sandbox);
 	r.recursive = c.source_kind == COPY_KIND_DIRECTORY;
 	if (to_stdout)
 		result->target = strdup("-");

@@ -14,9 +14,9 @@
 
 struct carry_options {
 	const char *sandbox;
-	const char *source; /* "-": standard input, of an upload */
-	const char *dest;   /* NULL: beside us. "-": standard output, of a download */
-	bool exact;	    /* -T */
+	const char *source;         /* "-": standard input, of an upload */
+	const char *dest;           /* NULL: beside us. "-": standard output, of a download */
+	bool exact;                 /* -T */
 	const char *const *exclude; /* ends with NULL; may be NULL */
 };
 
@@ -25,7 +25,7 @@ struct carry_result {
 	uint64_t files, bytes, skipped, us;
 	bool has_digest;
 	uint8_t digest[16]; /* of a file, XXH3-128 */
-	int signal;	    /* that ended it; 0: none */
+	int signal;         /* that ended it; 0: none */
 };
 
 /* carry_result_free() whatever the result. -1 with signal set: it was interrupted. */

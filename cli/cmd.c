@@ -7,13 +7,13 @@
 #include "cli/paths.h"
 
 #define PATH_BYTES_MAX 128
-#define KEYS_MAX 64 /* as struct config can tell apart */
+#define KEYS_MAX       64 /* as struct config can tell apart */
 
 /* A command line on its way to be understood. */
 struct line {
 	const struct cmd *cmd;
 	char path[PATH_BYTES_MAX]; /* "towline sandbox upload" */
-	char **argv; /* path, then what is not part of it; ours, the words are not */
+	char **argv;               /* path, then what is not part of it; ours, the words are not */
 	int argc;
 	struct cli early; /* what was said before the verb; for help and for errors */
 	struct config_key keys[KEYS_MAX];
@@ -56,8 +56,8 @@ void cmd_help(const struct cmd *c, const char *path, FILE *out)
 	bool is_group = c->verbs != NULL;
 	bool has_args = c->args != NULL && c->args[0] != '\0';
 
-	fprintf(out, "usage: %s%s%s%s\n\n%s\n", path, is_group ? " VERB" : "",
-	    has_args ? " " : "", has_args ? c->args : "", c->help);
+	fprintf(out, "usage: %s%s%s%s\n\n%s\n", path, is_group ? " VERB" : "", has_args ? " " : "",
+	    has_args ? c->args : "", c->help);
 	if (c->more != NULL)
 		fprintf(out, "\n%s", c->more);
 	if (is_group)
@@ -197,8 +197,8 @@ static int parse_rest(struct config *config, struct cli *cli, struct err *err)
 	if (config_environment(config, err) != 0 || read_file(config, err) != 0 ||
 	    config_finish(config, err) != 0)
 		return -1;
-	cli->prefers_endpoint = cli->endpoint != NULL &&
-	    config->set[CLI_KEY_ENDPOINT] >= config->set[CLI_KEY_GATEWAY];
+	cli->prefers_endpoint =
+	    cli->endpoint != NULL && config->set[CLI_KEY_ENDPOINT] >= config->set[CLI_KEY_GATEWAY];
 	return 0;
 }
 

@@ -47,9 +47,8 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 		output_table_add(&l.table, head[i]);
 	r = record_list(add, &l, &err);
 	if (r == 0)
-		r = cli->output == CLI_OUTPUT_JSON
-		    ? output_json(json_incref(l.json), stdout, &err)
-		    : output_table_print(&l.table, stdout, &err);
+		r = cli->output == CLI_OUTPUT_JSON ? output_json(json_incref(l.json), stdout, &err)
+						   : output_table_print(&l.table, stdout, &err);
 	output_table_free(&l.table);
 	json_decref(l.json);
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);

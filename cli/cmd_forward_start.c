@@ -31,8 +31,9 @@ static int run_start(const struct cli *cli, const void *options, const struct cm
 	if (forward_spec_parse(words->word[0], &o.spec, &err) != 0)
 		return cli_usage(cli, "start: %s", err.text);
 	if (o.spec.target == 0)
-		return cli_usage(cli, "start: %s:TARGET names the sandbox's port; 0 is any, but "
-				      "only on this machine",
+		return cli_usage(cli,
+		    "start: %s:TARGET names the sandbox's port; 0 is any, but "
+		    "only on this machine",
 		    words->word[0]);
 	return forward_run(cli, &o);
 }
@@ -41,9 +42,10 @@ const struct cmd cmd_forward_start = {
 	.name = "start",
 	.args = "[BIND:]PORT[:TARGET] [NAME]",
 	.help = "forward a port of this machine to the same port, or TARGET, of a sandbox",
-	.more = "BIND is 127.0.0.1 if left out. The address is printed; port 0 is any. A connection\n"
-		"that fails is told and does not end the forward; nor does it when the gateway is\n"
-		"away for a while.\n",
+	.more =
+	    "BIND is 127.0.0.1 if left out. The address is printed; port 0 is any. A connection\n"
+	    "that fails is told and does not end the forward; nor does it when the gateway is\n"
+	    "away for a while.\n",
 	.keys = start_keys,
 	.size = sizeof(struct start_options),
 	.words_min = 1,

@@ -61,8 +61,9 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	if (record_list(look_at, &s, &err) != 0)
 		return cli_fail(cli, &err);
 	if (s.count == 0) {
-		err_set(&err, GRPC_NOT_FOUND, "port %s is not forwarded%s%s; see "
-					      "'towline forward list'",
+		err_set(&err, GRPC_NOT_FOUND,
+		    "port %s is not forwarded%s%s; see "
+		    "'towline forward list'",
 		    port, s.sandbox != NULL ? " to sandbox " : "",
 		    s.sandbox != NULL ? s.sandbox : "");
 		return cli_fail(cli, &err);

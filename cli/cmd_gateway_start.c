@@ -107,7 +107,7 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 {
 	const struct options *o = options;
 	const char *name = o->name != NULL ? o->name
-	    : cli->gateway != NULL	   ? cli->gateway
+	    : cli->gateway != NULL         ? cli->gateway
 					   : LOCAL_NAME_DEFAULT;
 	struct err err = { 0 };
 	int r = start(cli, o, words, name, &err);
@@ -119,9 +119,10 @@ const struct cmd cmd_gateway_start = {
 	.name = "start",
 	.args = "[-- OPTION-OF-THE-GATEWAY...]",
 	.help = "start a gateway on this machine, and make it the active one",
-	.more = "It goes on in the background; its address is printed when it serves. Its data and\n"
-		"its log are in $XDG_STATE_HOME/openshell/gateways/NAME. Starting one that runs\n"
-		"already does no harm.\n",
+	.more =
+	    "It goes on in the background; its address is printed when it serves. Its data and\n"
+	    "its log are in $XDG_STATE_HOME/openshell/gateways/NAME. Starting one that runs\n"
+	    "already does no harm.\n",
 	.keys = keys,
 	.size = sizeof(struct options),
 	.tail = CMD_TAIL_COMMAND,

@@ -33,8 +33,8 @@ static int ask_health(struct session *s, struct status *st, struct err *err)
 	const Openshell__V1__HealthResponse *health;
 	void *reply;
 
-	if (session_call(s, "Health", &request.base,
-		&openshell__v1__health_response__descriptor, &reply, err) != 0)
+	if (session_call(s, "Health", &request.base, &openshell__v1__health_response__descriptor,
+		&reply, err) != 0)
 		return -1;
 	health = reply;
 	snprintf(st->health, sizeof(st->health), "%s", health_name(health->status));
@@ -46,7 +46,8 @@ static int ask_health(struct session *s, struct status *st, struct err *err)
 /* Older gateways do not tell. */
 static void ask_info(struct session *s, struct status *st)
 {
-	Openshell__V1__GetGatewayInfoRequest request = OPENSHELL__V1__GET_GATEWAY_INFO_REQUEST__INIT;
+	Openshell__V1__GetGatewayInfoRequest request =
+	    OPENSHELL__V1__GET_GATEWAY_INFO_REQUEST__INIT;
 	const Openshell__V1__GetGatewayInfoResponse *info;
 	struct err err;
 	void *reply;

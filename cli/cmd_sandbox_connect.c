@@ -29,8 +29,9 @@ const struct cmd cmd_sandbox_connect = {
 	.name = "connect",
 	.args = "[NAME]",
 	.help = "a shell in a sandbox, on this terminal",
-	.more = "It ends with the shell, whose exit code it has. \"~.\" at the beginning of a line\n"
-		"leaves at once, and ends the shell.\n",
+	.more =
+	    "It ends with the shell, whose exit code it has. \"~.\" at the beginning of a line\n"
+	    "leaves at once, and ends the shell.\n",
 	.words_max = 1,
 	.run = run,
 };

@@ -61,7 +61,8 @@ static const struct config_key keys[] = {
 	    .letter = 't',
 	    .parse = cli_parse_switch,
 	    .offset = FIELD(tty),
-	    .help = "give the command a terminal; --no-tty: none. Else it gets one if we have one" },
+	    .help =
+		"give the command a terminal; --no-tty: none. Else it gets one if we have one" },
 	{ .name = "detach",
 	    .letter = 'd',
 	    .parse = config_bool,
@@ -182,8 +183,8 @@ static int wait_ready(struct create *c, struct err *err)
 {
 	Openshell__V1__SandboxStreamEvent *last = NULL;
 	uint64_t began = loop_now_us();
-	int r = sandbox_await(
-	    c->session, c->name, SANDBOX_GOAL_READY, c->o->timeout_ms, &last, err);
+	int r =
+	    sandbox_await(c->session, c->name, SANDBOX_GOAL_READY, c->o->timeout_ms, &last, err);
 
 	if (r == 0)
 		cli_say(c->cli, "sandbox %s is ready after %.2f s", c->name,
@@ -291,8 +292,9 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	int code;
 
 	if (c.o->no_keep && !runs_something(&c))
-		return cli_usage(cli, "create: --no-keep needs a command or a terminal: without one "
-				      "the sandbox would be gone at once");
+		return cli_usage(cli,
+		    "create: --no-keep needs a command or a terminal: without one "
+		    "the sandbox would be gone at once");
 	if (pairs_parse(&c.labels, &c.o->label, "--label", &err) != 0 ||
 	    pairs_parse(&c.environment, &c.o->env, "--env", &err) != 0)
 		code = cli_usage(cli, "create: %s", err.text);

@@ -87,8 +87,9 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	int code;
 
 	if (words->command_count == 0)
-		return cli_usage(cli, "exec: a command is missing: towline sandbox exec -- COMMAND; "
-				      "for a shell there is 'towline sandbox connect'");
+		return cli_usage(cli,
+		    "exec: a command is missing: towline sandbox exec -- COMMAND; "
+		    "for a shell there is 'towline sandbox connect'");
 	if (words->count > 0 && o->name != NULL)
 		return cli_usage(cli, "exec: the sandbox is named twice");
 	if (pairs_parse(&environment, &o->env, "--env", &err) != 0) {
@@ -105,10 +106,11 @@ const struct cmd cmd_sandbox_exec = {
 	.name = "exec",
 	.args = "[-n NAME] [--] COMMAND [ARGUMENT...]",
 	.help = "run a command in a sandbox",
-	.more = "Standard input is passed on as it comes. The exit code is the command's; 255 if the\n"
-		"command could not be run or the connection was lost, 124 after --timeout, 128 and\n"
-		"the number if a signal ended either side. On a terminal \"~.\" at the beginning of a\n"
-		"line leaves.\n",
+	.more =
+	    "Standard input is passed on as it comes. The exit code is the command's; 255 if the\n"
+	    "command could not be run or the connection was lost, 124 after --timeout, 128 and\n"
+	    "the number if a signal ended either side. On a terminal \"~.\" at the beginning of a\n"
+	    "line leaves.\n",
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_max = 1,

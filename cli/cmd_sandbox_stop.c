@@ -31,8 +31,8 @@ struct change {
 	enum sandbox_goal goal;
 };
 
-static int ask(struct session *s, const struct change *c, const char *name, void **reply,
-    struct err *err)
+static int ask(
+    struct session *s, const struct change *c, const char *name, void **reply, struct err *err)
 {
 	Openshell__V1__StopSandboxRequest stop = OPENSHELL__V1__STOP_SANDBOX_REQUEST__INIT;
 	Openshell__V1__StartSandboxRequest start = OPENSHELL__V1__START_SANDBOX_REQUEST__INIT;

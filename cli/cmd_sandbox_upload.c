@@ -76,10 +76,11 @@ const struct cmd cmd_sandbox_upload = {
 	.name = "upload",
 	.args = "NAME LOCAL [DEST]",
 	.help = "copy a file or a directory into a sandbox",
-	.more = "DEST is relative to the sandbox's working directory, which it is when left out. A\n"
-		"directory that is there, or a name that ends in a slash, is copied into; any other\n"
-		"DEST is the copy's name. LOCAL/. is what is in LOCAL; - is standard input.\n"
-		"Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
+	.more =
+	    "DEST is relative to the sandbox's working directory, which it is when left out. A\n"
+	    "directory that is there, or a name that ends in a slash, is copied into; any other\n"
+	    "DEST is the copy's name. LOCAL/. is what is in LOCAL; - is standard input.\n"
+	    "Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_min = 2,
@@ -91,10 +92,11 @@ const struct cmd cmd_sandbox_download = {
 	.name = "download",
 	.args = "NAME PATH [DEST]",
 	.help = "copy a file or a directory out of a sandbox",
-	.more = "PATH is relative to the sandbox's working directory. DEST is the current directory\n"
-		"when left out. A directory that is there, or a name that ends in a slash, is copied\n"
-		"into; any other DEST is the copy's name. PATH/. is what is in PATH; - is standard\n"
-		"output. Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
+	.more =
+	    "PATH is relative to the sandbox's working directory. DEST is the current directory\n"
+	    "when left out. A directory that is there, or a name that ends in a slash, is copied\n"
+	    "into; any other DEST is the copy's name. PATH/. is what is in PATH; - is standard\n"
+	    "output. Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_min = 2,

@@ -78,8 +78,7 @@ char *copy_target(const struct copy_case *c, struct err *err)
 	const char *dest = c->dest != NULL && c->dest[0] != '\0' ? c->dest : ".";
 	bool is_tree = c->source_kind == COPY_KIND_DIRECTORY;
 	bool asked = copy_asks(c);
-	bool into = copy_is_folder_name(dest) ||
-	    (asked && c->dest_kind == COPY_KIND_DIRECTORY);
+	bool into = copy_is_folder_name(dest) || (asked && c->dest_kind == COPY_KIND_DIRECTORY);
 
 	if (is_tree && asked && c->dest_kind == COPY_KIND_FILE) {
 		err_set(err, GRPC_FAILED_PRECONDITION,

@@ -14,9 +14,9 @@ enum copy_kind { COPY_KIND_NONE, COPY_KIND_FILE, COPY_KIND_DIRECTORY };
 struct copy_case {
 	const char *source;
 	enum copy_kind source_kind; /* FILE or DIRECTORY */
-	const char *dest;	    /* NULL: none given */
+	const char *dest;           /* NULL: none given */
 	enum copy_kind dest_kind;   /* what is there now; not looked at unless copy_asks() */
-	bool exact;		    /* -T: never into DEST, always as DEST */
+	bool exact;                 /* -T: never into DEST, always as DEST */
 };
 
 /* Whether the rules depend on what is at DEST now. */

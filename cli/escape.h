@@ -17,7 +17,6 @@ struct escape {
 
 /* Copies what is to be sent of ${n} bytes to ${out}, which has room for ${n} + 1, and
  * returns how many they are. With ${leave} set, what follows "~." is not looked at. */
-size_t escape_filter(
-    struct escape *, const uint8_t *in, size_t n, uint8_t *out, bool *leave);
+size_t escape_filter(struct escape *, const uint8_t *in, size_t n, uint8_t *out, bool *leave);
 
 #endif

@@ -23,18 +23,18 @@
 #include "proto/codec.h"
 #include "proto/frame.h"
 
-#define MESSAGE_MAX   ((uint32_t)4 << 20)
-#define FIELD_STDIN   2 /* of ExecSandboxInput */
-#define EVENT_STDOUT  1 /* of ExecSandboxEvent */
-#define RESIZE_MAX    32
+#define MESSAGE_MAX  ((uint32_t)4 << 20)
+#define FIELD_STDIN  2 /* of ExecSandboxInput */
+#define EVENT_STDOUT 1 /* of ExecSandboxEvent */
+#define RESIZE_MAX   32
 
 struct exec {
 	struct session_wait wait;
 	struct rpc_call *call; /* NULL: over */
 	struct frame_decoder decoder;
 	struct stdio *in, *out, *err; /* ${in} NULL: closed, or not wanted */
-	size_t in_under_way;	      /* bytes of standard input read and not yet gone */
-	size_t overhead;	      /* bytes of frames among what waits to leave */
+	size_t in_under_way;          /* bytes of standard input read and not yet gone */
+	size_t overhead;              /* bytes of frames among what waits to leave */
 
 	struct terminal terminal;
 	struct escape escape;
@@ -353,8 +353,7 @@ bool exec_wants_tty(enum cli_switch tty)
 	return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 }
 
-static int open_call(
-    struct exec *e, const struct exec_options *o, bool tty, struct err *err)
+static int open_call(struct exec *e, const struct exec_options *o, bool tty, struct err *err)
 {
 	struct session *s = e->wait.session;
 	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/ExecSandboxInteractive",
@@ -399,8 +398,7 @@ static int start(struct exec *e, const struct exec_options *o, struct err *err)
 
 	if (open_call(e, o, tty, err) != 0)
 		return -1;
-	if (tty && with_stdin && is_terminal &&
-	    terminal_raw(&e->terminal, STDIN_FILENO, err) != 0)
+	if (tty && with_stdin && is_terminal && terminal_raw(&e->terminal, STDIN_FILENO, err) != 0)
 		return -1;
 	if (watch_signals(e, err) != 0)
 		return -1;

@@ -17,11 +17,11 @@
 struct exec_options {
 	const char *sandbox;
 	char *const *command;
-	size_t command_count; /* 0: a login shell, which needs a terminal */
-	const char *workdir;  /* NULL: the sandbox's */
+	size_t command_count;            /* 0: a login shell, which needs a terminal */
+	const char *workdir;             /* NULL: the sandbox's */
 	const struct pairs *environment; /* NULL: none */
-	uint64_t timeout_ms;		 /* 0: none */
-	enum cli_switch tty;		 /* AUTO: if both standard input and output are terminals */
+	uint64_t timeout_ms;             /* 0: none */
+	enum cli_switch tty;             /* AUTO: if both standard input and output are terminals */
 	bool no_login_shell;
 	bool no_stdin;
 };

@@ -36,8 +36,7 @@ static bool has_key(const struct environment *e, const char *key)
 }
 
 /* The size and type of what the person looks at, if that is a terminal. */
-static void describe_terminal(
-    Openshell__V1__ExecSandboxRequest *r, struct environment *e)
+static void describe_terminal(Openshell__V1__ExecSandboxRequest *r, struct environment *e)
 {
 	const char *term = getenv("TERM");
 
@@ -49,8 +48,8 @@ static void describe_terminal(
 		add(e, "TERM", term);
 }
 
-static uint8_t *pack(struct session *s, const struct exec_options *o, bool tty,
-    struct environment *e, size_t *len)
+static uint8_t *pack(
+    struct session *s, const struct exec_options *o, bool tty, struct environment *e, size_t *len)
 {
 	Openshell__V1__ExecSandboxInput input = OPENSHELL__V1__EXEC_SANDBOX_INPUT__INIT;
 	Openshell__V1__ExecSandboxRequest r = OPENSHELL__V1__EXEC_SANDBOX_REQUEST__INIT;

@@ -143,8 +143,8 @@ int forward_run(const struct cli *cli, const struct forward_options *o)
 
 #define WORDS_MAX 16
 
-static size_t words_for(struct session *s, const char *spec, const char *sandbox,
-    const char *words[static WORDS_MAX])
+static size_t words_for(
+    struct session *s, const char *spec, const char *sandbox, const char *words[static WORDS_MAX])
 {
 	const struct cli *cli = session_cli(s);
 	bool named = session_gateway(s) != NULL;

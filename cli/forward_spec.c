@@ -13,8 +13,8 @@ static bool is_number(const char *text, size_t len)
 
 static int bad(const char *text, struct err *err)
 {
-	return err_set(err, GRPC_INVALID_ARGUMENT,
-	    "\"%s\" is not [BIND:]PORT or [BIND:]PORT:TARGET", text);
+	return err_set(
+	    err, GRPC_INVALID_ARGUMENT, "\"%s\" is not [BIND:]PORT or [BIND:]PORT:TARGET", text);
 }
 
 /* BIND in front; what follows it, or NULL. */

@@ -11,8 +11,8 @@
 
 struct forward_spec {
 	char bind[FORWARD_BIND_MAX]; /* without brackets */
-	uint16_t port;		     /* on this machine; 0: any */
-	uint16_t target;	     /* in the sandbox; 0: not given, and PORT is 0 too */
+	uint16_t port;               /* on this machine; 0: any */
+	uint16_t target;             /* in the sandbox; 0: not given, and PORT is 0 too */
 };
 
 /* BIND is an address ("[::1]" in brackets) or localhost. INVALID_ARGUMENT. */

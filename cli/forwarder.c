@@ -190,7 +190,8 @@ static int open_call(struct connection *c, struct err *err)
 	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/ForwardTcp" };
 	struct rpc_client *client = session_client(f->session, err);
 
-	if (client == NULL || (c->call = framed_call(client, &call, NULL, &call_ops, c, err)) == NULL)
+	if (client == NULL ||
+	    (c->call = framed_call(client, &call, NULL, &call_ops, c, err)) == NULL)
 		return -1;
 	c->overhead = f->init_len;
 	if (framed_send(c->call, f->init, f->init_len) != 0)
@@ -202,9 +203,7 @@ static int open_call(struct connection *c, struct err *err)
 static void open_connection(struct forwarder *f, int fd)
 {
 	struct connection *c = calloc(1, sizeof(*c));
-	struct fdio_options o = {
-		.read_fd = fd, .write_fd = fd, .ops = &socket_ops, .cookie = c
-	};
+	struct fdio_options o = { .read_fd = fd, .write_fd = fd, .ops = &socket_ops, .cookie = c };
 	struct err err;
 
 	if (c == NULL || (c->socket = fdio_create(session_loop(f->session), &o, &err)) == NULL) {
@@ -237,7 +236,8 @@ static void on_ready(void *cookie, unsigned events)
 
 		if (fd >= 0) {
 			open_connection(f, fd);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+		    errno == ENOBUFS) {
 			timer_start(f->pause, PAUSE_MS);
 			break;
 		} else if (errno != EINTR && errno != ECONNABORTED) {

@@ -86,8 +86,8 @@ int local_stop(const struct local_paths *p, struct err *err)
 	if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) != 0)
 		r = err_sys(err, errno, "process %ld", (long)pid);
 	else if (poll(&gone, 1, LOCAL_STOP_MS) != 1)
-		r = err_set(err, GRPC_DEADLINE_EXCEEDED,
-		    "process %ld does not end; its log is %s", (long)pid, p->log);
+		r = err_set(err, GRPC_DEADLINE_EXCEEDED, "process %ld does not end; its log is %s",
+		    (long)pid, p->log);
 	close(pidfd);
 	return r;
 }

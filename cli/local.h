@@ -37,8 +37,8 @@ char *local_endpoint(const struct local_paths *, struct err *);
 struct local_start {
 	const struct config_list_value *listen;
 	const char *driver, *log_level; /* NULL: the gateway's default */
-	char *const *more;		/* words for the gateway; ends with NULL; may be NULL */
-	bool foreground;		/* it has our standard error and our terminal */
+	char *const *more;              /* words for the gateway; ends with NULL; may be NULL */
+	bool foreground;                /* it has our standard error and our terminal */
 };
 
 /* Starts it and waits until it serves. The error has the last of its log. */

@@ -82,14 +82,14 @@ static int describe(posix_spawn_file_actions_t *files, posix_spawnattr_t *attr,
 
 	sigfillset(&all);
 	if ((r = posix_spawnattr_setsigdefault(attr, &all)) != 0 ||
-	    (r = posix_spawnattr_setflags(attr, (short)(POSIX_SPAWN_SETSIGDEF |
-					     (foreground ? 0 : POSIX_SPAWN_SETSID)))) != 0 ||
+	    (r = posix_spawnattr_setflags(attr,
+		 (short)(POSIX_SPAWN_SETSIGDEF | (foreground ? 0 : POSIX_SPAWN_SETSID)))) != 0 ||
 	    foreground)
 		return r;
 	if ((r = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0)) ==
 		0 &&
-	    (r = posix_spawn_file_actions_addopen(files, STDOUT_FILENO, p->log,
-		 O_WRONLY | O_CREAT | O_APPEND, 0600)) == 0)
+	    (r = posix_spawn_file_actions_addopen(
+		 files, STDOUT_FILENO, p->log, O_WRONLY | O_CREAT | O_APPEND, 0600)) == 0)
 		r = posix_spawn_file_actions_adddup2(files, STDOUT_FILENO, STDERR_FILENO);
 	return r;
 }
@@ -228,8 +228,8 @@ static int start_and_wait(struct start *s, const char *program, const struct wor
 	return r == 0 ? judge(s, *pid, foreground, err) : -1;
 }
 
-int local_start(const struct local_paths *p, const struct local_start *o, pid_t *pid,
-    struct err *err)
+int local_start(
+    const struct local_paths *p, const struct local_start *o, pid_t *pid, struct err *err)
 {
 	struct start s = { .paths = p, .folder_fd = -1, .pidfd = -1 };
 	char program[PATHS_MAX];

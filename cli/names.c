@@ -32,8 +32,8 @@ static int path_of(const struct names *n, char out[static PATHS_MAX], struct err
 		fold(n->workspace, workspace);
 	fold(n->gateway != NULL ? n->gateway : n->endpoint, folder);
 	snprintf(name, sizeof(name), "%s/%s/last_sandbox%s%s",
-	    n->gateway != NULL ? "gateways" : "endpoints", folder,
-	    workspace[0] != '\0' ? "." : "", workspace);
+	    n->gateway != NULL ? "gateways" : "endpoints", folder, workspace[0] != '\0' ? "." : "",
+	    workspace);
 	return n->gateway != NULL ? paths_config(out, name, err) : paths_state(out, name, err);
 }
 

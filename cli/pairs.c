@@ -20,8 +20,8 @@ static int add(struct pairs *p, const char *item, const char *option, struct err
 	return 0;
 }
 
-int pairs_parse(struct pairs *p, const struct config_list_value *list, const char *option,
-    struct err *err)
+int pairs_parse(
+    struct pairs *p, const struct config_list_value *list, const char *option, struct err *err)
 {
 	*p = (struct pairs){ 0 };
 	for (size_t i = 0; i < list->count; i++)

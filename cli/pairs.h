@@ -14,8 +14,7 @@ struct pairs {
 };
 
 /* INVALID_ARGUMENT names ${option} and the item. pairs_free() whatever the result. */
-int pairs_parse(
-    struct pairs *, const struct config_list_value *, const char *option, struct err *);
+int pairs_parse(struct pairs *, const struct config_list_value *, const char *option, struct err *);
 void pairs_free(struct pairs *);
 
 #endif

@@ -22,8 +22,8 @@ static int format(char out[static PATHS_MAX], struct err *err, const char *fmt, 
 	int n = vsnprintf(out, PATHS_MAX, fmt, args);
 	va_end(args);
 	if (n < 0 || n >= PATHS_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "a path of more than %d bytes",
-		    PATHS_MAX - 1);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "a path of more than %d bytes", PATHS_MAX - 1);
 	return 0;
 }
 
@@ -138,7 +138,8 @@ int paths_write(const char *path, const char *text, struct err *err)
 	if (format(part, err, "%s", path) != 0)
 		return -1;
 	*strrchr(part, '/') = '\0';
-	if (paths_make_folders(part, 0700, err) != 0 || format(part, err, "%s.%ld", path, (long)getpid()) != 0)
+	if (paths_make_folders(part, 0700, err) != 0 ||
+	    format(part, err, "%s.%ld", path, (long)getpid()) != 0)
 		return -1;
 	int r = write_all(part, text, err);
 	if (r == 0 && rename(part, path) != 0)

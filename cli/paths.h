@@ -17,7 +17,7 @@
 
 #include "base/err.h"
 
-#define PATHS_MAX PATH_MAX
+#define PATHS_MAX      PATH_MAX
 #define PATHS_FILE_MAX ((size_t)64 << 10) /* bytes of a small file */
 
 /* The path of ${name} (which may have slashes) in that place. -1: there is no home

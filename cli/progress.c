@@ -10,10 +10,10 @@
 #include "cli/output.h"
 #include "cli/terminal.h"
 
-#define LINE_MAX_BYTES 512
-#define COLUMNS_DEFAULT 80
+#define LINE_MAX_BYTES   512
+#define COLUMNS_DEFAULT  80
 #define NAME_COLUMNS_MIN 8
-#define ERASE_LINE "\r\033[K"
+#define ERASE_LINE       "\r\033[K"
 
 struct progress {
 	struct loop *loop;
@@ -21,7 +21,7 @@ struct progress {
 	struct timer *timer; /* NULL: nothing is painted */
 	struct progress_view view;
 	uint64_t painted_ms, painted_bytes; /* for the rate */
-	pthread_mutex_t lock; /* over the terminal's line and what follows */
+	pthread_mutex_t lock;               /* over the terminal's line and what follows */
 	bool is_painted;
 	size_t notes;
 };
@@ -105,7 +105,8 @@ static void paint(void *cookie)
 
 	terminal_size(STDERR_FILENO, &columns, &rows);
 	measure(p);
-	progress_format(&p->view, columns > 1 ? columns - 1 : COLUMNS_DEFAULT - 1, line, sizeof(line));
+	progress_format(
+	    &p->view, columns > 1 ? columns - 1 : COLUMNS_DEFAULT - 1, line, sizeof(line));
 	pthread_mutex_lock(&p->lock);
 	erase(p);
 	fputs(line, stderr);

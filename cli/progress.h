@@ -12,15 +12,14 @@
 #include "base/loop.h"
 #include "cli/cli.h"
 
-#define PROGRESS_FIRST_MS  1000
+#define PROGRESS_FIRST_MS   1000
 #define PROGRESS_REPAINT_MS 250
-#define PROGRESS_NOTES_MAX 20 /* notes printed, of any number; all with --verbose */
+#define PROGRESS_NOTES_MAX  20 /* notes printed, of any number; all with --verbose */
 
 struct progress;
 
 /* ${name} is what is being moved; lent. */
-struct progress *progress_create(
-    struct loop *, const struct cli *, const char *name, struct err *);
+struct progress *progress_create(struct loop *, const struct cli *, const char *name, struct err *);
 
 /* ${total} 0: not known. */
 void progress_update(struct progress *, uint64_t bytes, uint64_t total);
@@ -35,11 +34,10 @@ void progress_free(struct progress *);
 struct progress_view {
 	const char *name;
 	uint64_t bytes, total; /* total 0: not known */
-	uint64_t rate;	       /* bytes a second; 0: not known */
+	uint64_t rate;         /* bytes a second; 0: not known */
 };
 
 /* Writes at most ${columns} columns of text; the name gives way. ${size} is of ${out}. */
-void progress_format(
-    const struct progress_view *, unsigned columns, char *out, size_t size);
+void progress_format(const struct progress_view *, unsigned columns, char *out, size_t size);
 
 #endif

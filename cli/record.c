@@ -128,9 +128,8 @@ struct record_file *record_create(const struct record *r, struct err *err)
 		return NULL;
 	}
 	snprintf(name, sizeof(name), "%s_%u.json", r->bind, (unsigned)r->port);
-	if (paths_state(folder, FOLDER, err) == 0 &&
-	    paths_make_folders(folder, 0700, err) == 0 && path_of(name, f->path, err) == 0 &&
-	    (f->fd = open_locked(f->path, err)) >= 0) {
+	if (paths_state(folder, FOLDER, err) == 0 && paths_make_folders(folder, 0700, err) == 0 &&
+	    path_of(name, f->path, err) == 0 && (f->fd = open_locked(f->path, err)) >= 0) {
 		record_update(f, r);
 		return f;
 	}
@@ -148,7 +147,8 @@ void record_update(struct record_file *f, const struct record *r)
 	if (text != NULL) {
 		size_t len = strlen(text);
 
-		if (pwrite(f->fd, text, len, 0) != (ssize_t)len || ftruncate(f->fd, (off_t)len) != 0)
+		if (pwrite(f->fd, text, len, 0) != (ssize_t)len ||
+		    ftruncate(f->fd, (off_t)len) != 0)
 			len = 0;
 	}
 	free(text);

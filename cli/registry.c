@@ -8,8 +8,7 @@
 #include "rpc/address.h"
 
 /* The path of a file that belongs to the gateway. */
-static int path_of(
-    char out[static PATHS_MAX], const char *name, const char *file, struct err *err)
+static int path_of(char out[static PATHS_MAX], const char *name, const char *file, struct err *err)
 {
 	char folder[PATHS_MAX], gateway[PATHS_MAX];
 
@@ -51,8 +50,8 @@ static json_t *read_metadata(const char *name, struct err *err)
 		return NULL;
 	if ((text = paths_read(path, err)) == NULL) {
 		if (err->code == GRPC_NOT_FOUND)
-			err_set(err, GRPC_NOT_FOUND, "there is no gateway \"%s\": no %s", name,
-			    path);
+			err_set(
+			    err, GRPC_NOT_FOUND, "there is no gateway \"%s\": no %s", name, path);
 		return NULL;
 	}
 	json = json_loads(text, JSON_REJECT_DUPLICATES, &why);

@@ -96,8 +96,8 @@ static int ask(struct question *q, const char *sandbox, const char *path, struct
 	return q->call != NULL ? 0 : -1;
 }
 
-int remote_kind(struct session *s, const char *sandbox, const char *path, enum copy_kind *kind,
-    struct err *err)
+int remote_kind(
+    struct session *s, const char *sandbox, const char *path, enum copy_kind *kind, struct err *err)
 {
 	struct question q = { .wait.session = s };
 	int r = ask(&q, sandbox, path, err);

@@ -11,7 +11,7 @@
  * nothing, FAILED_PRECONDITION a directory. (So is a sandbox that is stopped; the
  * transfer that follows finds out and says so.)
  */
-int remote_kind(struct session *, const char *sandbox, const char *path, enum copy_kind *,
-    struct err *);
+int remote_kind(
+    struct session *, const char *sandbox, const char *path, enum copy_kind *, struct err *);
 
 #endif

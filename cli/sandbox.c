@@ -35,8 +35,8 @@ void sandbox_forget(struct session *s, const char *name)
 	names_forget(&names, name);
 }
 
-int sandbox_get(struct session *s, const char *name, Openshell__V1__SandboxResponse **reply,
-    struct err *err)
+int sandbox_get(
+    struct session *s, const char *name, Openshell__V1__SandboxResponse **reply, struct err *err)
 {
 	Openshell__V1__GetSandboxRequest request = OPENSHELL__V1__GET_SANDBOX_REQUEST__INIT;
 	void *got;

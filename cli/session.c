@@ -240,8 +240,7 @@ Openshell__Datamodel__V1__WorkspaceSelector *session_scope(struct session *s)
 	if (s->cli->workspace == NULL || s->cli->workspace[0] == '\0')
 		return NULL;
 	openshell__datamodel__v1__workspace_selector__init(&s->scope);
-	s->scope.selection_case =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
+	s->scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
 	s->scope.workspace = s->cli->workspace;
 	return &s->scope;
 }

@@ -160,8 +160,8 @@ static int open_fdio(struct stdio *s, int fd, int mode, struct err *err)
 	return s->fdio != NULL ? 0 : -1;
 }
 
-static struct stdio *make(struct loop *loop, int fd, int mode, const struct fdio_ops *ops,
-    void *cookie, struct err *err)
+static struct stdio *make(
+    struct loop *loop, int fd, int mode, const struct fdio_ops *ops, void *cookie, struct err *err)
 {
 	struct stdio *s = calloc(1, sizeof(*s));
 

@@ -4,7 +4,7 @@
 
 #include "drivers/local/local.h"
 
-static const struct driver_ops *const drivers[] = {&driver_local};
+static const struct driver_ops *const drivers[] = { &driver_local };
 
 const struct driver_ops *driver_find(const char *name)
 {

@@ -38,8 +38,8 @@ enum driver_state {
 
 struct driver_status {
 	enum driver_state state;
-	int exit_code;	       /* of the supervisor, when FAILED */
-	char instance_id[64];  /* which start this is */
+	int exit_code;        /* of the supervisor, when FAILED */
+	char instance_id[64]; /* which start this is */
 	struct driver_condition conditions[DRIVER_CONDITIONS_MAX];
 	size_t condition_count;
 };
@@ -51,7 +51,7 @@ struct driver_pair {
 
 /* Decoded and validated by the gateway; lent for the call. */
 struct sandbox_spec {
-	const char *id;	  /* UUID text: safe as a file name */
+	const char *id; /* UUID text: safe as a file name */
 	const char *name;
 	const char *workspace;
 	const char *image; /* "" when none was asked for */
@@ -65,8 +65,9 @@ struct sandbox_spec {
 struct driver_env {
 	struct loop *loop;
 	struct workers *workers;
-	const char *state_dir;	     /* absolute; the driver's own, mode 0700 */
-	const char *private_dir;     /* absolute; hidden from sandboxes where that is possible; may be NULL */
+	const char *state_dir; /* absolute; the driver's own, mode 0700 */
+	const char
+	    *private_dir; /* absolute; hidden from sandboxes where that is possible; may be NULL */
 	const char *supervisor_path; /* absolute */
 	const char *gateway_url;     /* what supervisors dial */
 	const char *log_level;
@@ -88,20 +89,20 @@ struct driver_ops {
 	 * when the workers have been freed and the loop has run what they posted. */
 	void (*close)(void *self);
 	/* Makes the place and starts the supervisor. Repeating it is harmless. */
-	struct driver_op *(*create)(void *self, const struct sandbox_spec *, driver_done *,
-	    void *cookie, struct err *);
+	struct driver_op *(*create)(
+	    void *self, const struct sandbox_spec *, driver_done *, void *cookie, struct err *);
 	/* Ends every process, keeps the files; start runs the supervisor again. */
-	struct driver_op *(*stop)(void *self, const char *sandbox_id, driver_done *, void *cookie,
-	    struct err *);
-	struct driver_op *(*start)(void *self, const struct sandbox_spec *, driver_done *,
-	    void *cookie, struct err *);
+	struct driver_op *(*stop)(
+	    void *self, const char *sandbox_id, driver_done *, void *cookie, struct err *);
+	struct driver_op *(*start)(
+	    void *self, const struct sandbox_spec *, driver_done *, void *cookie, struct err *);
 	/* No process and no file remains. A missing sandbox is success. */
-	struct driver_op *(*destroy)(void *self, const char *sandbox_id, driver_done *,
-	    void *cookie, struct err *);
+	struct driver_op *(*destroy)(
+	    void *self, const char *sandbox_id, driver_done *, void *cookie, struct err *);
 	/* What is there; after the gateway's restart this also takes a living sandbox
 	 * under watch again. */
-	struct driver_op *(*inspect)(void *self, const char *sandbox_id, driver_done *,
-	    void *cookie, struct err *);
+	struct driver_op *(*inspect)(
+	    void *self, const char *sandbox_id, driver_done *, void *cookie, struct err *);
 	/* The ids of all places that exist, so that leftovers can be destroyed. */
 	int (*list)(void *self, void (*each)(void *cookie, const char *sandbox_id), void *cookie,
 	    struct err *);

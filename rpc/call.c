@@ -126,7 +126,8 @@ static bool take_own(struct rpc_call *c, const struct meta_field *f)
 	char text[32];
 	uint64_t ms;
 
-	snprintf(text, sizeof(text), "%.*s", (int)(f->value_len < 31 ? f->value_len : 31), f->value);
+	snprintf(
+	    text, sizeof(text), "%.*s", (int)(f->value_len < 31 ? f->value_len : 31), f->value);
 	if (is(f->name, f->name_len, ":path")) {
 		c->path = copy(f);
 	} else if (is(f->name, f->name_len, ":method")) {
@@ -164,7 +165,8 @@ static void on_field(struct h2_stream *s, const struct meta_field *f)
 	struct rpc_call *c = call_of(s);
 	struct err err;
 
-	if (!take_own(c, f) && meta_from_wire(c->heads.seen ? &c->trailers : &c->meta, f, &err) != 0)
+	if (!take_own(c, f) &&
+	    meta_from_wire(c->heads.seen ? &c->trailers : &c->meta, f, &err) != 0)
 		c->heads.overflow = true;
 }
 
@@ -180,8 +182,8 @@ static void refuse(struct rpc_call *c, enum grpc_code code, const char *text)
 static void refuse_http(struct rpc_call *c, const char *status, const char *text)
 {
 	const struct meta_field fields[] = {
-	    {":status", 7, status, strlen(status)},
-	    {"content-type", 12, "text/plain", 10},
+		{ ":status", 7, status, strlen(status) },
+		{ "content-type", 12, "text/plain", 10 },
 	};
 	struct err err;
 
@@ -197,9 +199,11 @@ bool call_check_request(struct rpc_call *c)
 	if (c->heads.bad_method)
 		refuse_http(c, "405", "gRPC calls are made with POST.\n");
 	else if (c->heads.bad_type || c->path == NULL)
-		refuse_http(c, "415", "This is a gRPC server: content-type must be application/grpc.\n");
+		refuse_http(
+		    c, "415", "This is a gRPC server: content-type must be application/grpc.\n");
 	else if (c->heads.compressed)
-		refuse(c, GRPC_UNIMPLEMENTED, "compressed messages are not taken; grpc-encoding must be identity");
+		refuse(c, GRPC_UNIMPLEMENTED,
+		    "compressed messages are not taken; grpc-encoding must be identity");
 	else if (c->heads.bad_timeout)
 		refuse(c, GRPC_INVALID_ARGUMENT, "grpc-timeout is malformed");
 	else if (c->heads.overflow)
@@ -251,8 +255,8 @@ static void read_status(const struct rpc_call *c, struct err *err)
 		if (c->heads.grpc_status != GRPC_OK)
 			err_set(err, (enum grpc_code)c->heads.grpc_status, "%s", text);
 	} else if (c->heads.http_status != 200) {
-		err_set(err, status_from_http(c->heads.http_status), "the server answered with HTTP status %d",
-		    c->heads.http_status);
+		err_set(err, status_from_http(c->heads.http_status),
+		    "the server answered with HTTP status %d", c->heads.http_status);
 	} else {
 		err_set(err, GRPC_UNAVAILABLE, "the stream ended without a status");
 	}
@@ -266,7 +270,8 @@ static void on_end(struct h2_stream *s)
 	c->peer_ended = true;
 	read_status(c, &status);
 	if (c->ops != NULL && c->ops->end != NULL && !c->finished)
-		c->ops->end(c->cookie, c->is_server && !c->heads.has_status ? NULL : &status, &c->trailers);
+		c->ops->end(
+		    c->cookie, c->is_server && !c->heads.has_status ? NULL : &status, &c->trailers);
 }
 
 static void on_sent(struct h2_stream *s, size_t bytes)
@@ -280,7 +285,7 @@ static void on_sent(struct h2_stream *s, size_t bytes)
 static void on_closed(struct h2_stream *s, uint32_t code)
 {
 	struct rpc_call *c = call_of(s);
-	struct err why = {0};
+	struct err why = { 0 };
 	bool whole = c->finished || (c->peer_ended && (c->stream.ended || !c->is_server));
 
 	if (!whole && code == 0)
@@ -306,9 +311,9 @@ void call_lost(struct h2_stream *s, void *why)
 /* Sending headers and trailers. */
 
 static const struct meta_field response_fields[] = {
-    {":status", 7, "200", 3},
-    {"content-type", 12, "application/grpc", 16},
-    {"grpc-accept-encoding", 20, "identity", 8},
+	{ ":status", 7, "200", 3 },
+	{ "content-type", 12, "application/grpc", 16 },
+	{ "grpc-accept-encoding", 20, "identity", 8 },
 };
 
 #define FIELDS_MAX (RPC_META_ITEMS_MAX + 8)
@@ -321,15 +326,15 @@ static size_t add_meta(struct meta_field *fields, size_t n, struct meta_wire *wi
 }
 
 /* The status, as fields: ${code} and ${message} are the memory of their values. */
-static size_t add_status(const struct rpc_call *c, struct meta_field *fields, size_t n, char code[static 4],
-    char message[static STATUS_MESSAGE_MAX])
+static size_t add_status(const struct rpc_call *c, struct meta_field *fields, size_t n,
+    char code[static 4], char message[static STATUS_MESSAGE_MAX])
 {
 	int len = snprintf(code, 4, "%d", c->status != NULL ? (int)c->status->code : 0);
 
-	fields[n++] = (struct meta_field){"grpc-status", 11, code, (size_t)len};
+	fields[n++] = (struct meta_field){ "grpc-status", 11, code, (size_t)len };
 	if (c->status != NULL && c->status->text[0] != '\0') {
 		status_encode_message(c->status->text, message);
-		fields[n++] = (struct meta_field){"grpc-message", 12, message, strlen(message)};
+		fields[n++] = (struct meta_field){ "grpc-message", 12, message, strlen(message) };
 	}
 	return n;
 }
@@ -424,8 +429,8 @@ int rpc_call_copy(struct rpc_call *c, const void *bytes, size_t len)
 
 int rpc_call_send(struct rpc_call *c, const void *message, size_t len)
 {
-	const uint8_t prefix[RPC_PREFIX_SIZE] = {0, (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-	    (uint8_t)len};
+	const uint8_t prefix[RPC_PREFIX_SIZE] = { 0, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
+		(uint8_t)(len >> 8), (uint8_t)len };
 
 	if (!may_send(c) || len > UINT32_MAX ||
 	    h2_stream_queued(&c->stream) + len + sizeof(prefix) > RPC_CALL_QUEUE_MAX)
@@ -469,7 +474,7 @@ void rpc_call_end(struct rpc_call *c, const struct err *status)
 
 void rpc_call_finish(struct rpc_call *c, const struct err *status)
 {
-	static const struct err ok = {.code = GRPC_OK};
+	static const struct err ok = { .code = GRPC_OK };
 
 	if (c->finished)
 		return;
@@ -478,15 +483,17 @@ void rpc_call_finish(struct rpc_call *c, const struct err *status)
 	h2_stream_reset_after(&c->stream);
 }
 
-void rpc_call_finish_meta(struct rpc_call *c, const struct err *status, const struct rpc_meta *trailers)
+void rpc_call_finish_meta(
+    struct rpc_call *c, const struct err *status, const struct rpc_meta *trailers)
 {
 	struct err err;
 
-	if (trailers != NULL && c->out == NULL && !c->ended && (c->out = malloc(sizeof(*c->out))) != NULL) {
+	if (trailers != NULL && c->out == NULL && !c->ended &&
+	    (c->out = malloc(sizeof(*c->out))) != NULL) {
 		rpc_meta_init(c->out);
 		for (size_t i = 0; i < trailers->count; i++)
-			rpc_meta_add(c->out, trailers->items[i].name, trailers->items[i].value, trailers->items[i].len,
-			    &err);
+			rpc_meta_add(c->out, trailers->items[i].name, trailers->items[i].value,
+			    trailers->items[i].len, &err);
 	}
 	rpc_call_finish(c, status);
 }
@@ -534,27 +541,28 @@ static struct h2_stream *on_accept(void *conn)
 }
 
 const struct h2_ops call_h2_ops = {
-    .accept = on_accept,
-    .field = on_field,
-    .head = on_head,
-    .data = on_data,
-    .end = on_end,
-    .trailers = on_trailers,
-    .sent = on_sent,
-    .closed = on_closed,
-    .wake = conn_wake,
+	.accept = on_accept,
+	.field = on_field,
+	.head = on_head,
+	.data = on_data,
+	.end = on_end,
+	.trailers = on_trailers,
+	.sent = on_sent,
+	.closed = on_closed,
+	.wake = conn_wake,
 };
 
-static int submit(struct rpc_call *c, const struct rpc_meta *meta, uint64_t timeout_ms, struct err *err)
+static int submit(
+    struct rpc_call *c, const struct rpc_meta *meta, uint64_t timeout_ms, struct err *err)
 {
 	const char *authority = conn_authority(c->conn), *scheme = conn_scheme(c->conn);
 	struct meta_field fields[FIELDS_MAX] = {
-	    {":method", 7, "POST", 4},
-	    {":scheme", 7, scheme, strlen(scheme)},
-	    {":path", 5, c->path, strlen(c->path)},
-	    {":authority", 10, authority, strlen(authority)},
-	    {"te", 2, "trailers", 8},
-	    {"content-type", 12, "application/grpc", 16},
+		{ ":method", 7, "POST", 4 },
+		{ ":scheme", 7, scheme, strlen(scheme) },
+		{ ":path", 5, c->path, strlen(c->path) },
+		{ ":authority", 10, authority, strlen(authority) },
+		{ "te", 2, "trailers", 8 },
+		{ "content-type", 12, "application/grpc", 16 },
 	};
 	char timeout[16];
 	struct meta_wire wire;
@@ -562,7 +570,7 @@ static int submit(struct rpc_call *c, const struct rpc_meta *meta, uint64_t time
 
 	if (timeout_ms != 0) {
 		status_format_timeout(timeout_ms, timeout);
-		fields[n++] = (struct meta_field){"grpc-timeout", 12, timeout, strlen(timeout)};
+		fields[n++] = (struct meta_field){ "grpc-timeout", 12, timeout, strlen(timeout) };
 	}
 	if (meta_wire_begin(&wire, meta, err) != 0)
 		return -1;

@@ -30,9 +30,9 @@
 struct rpc_call;
 struct rpc_conn;
 
-#define RPC_WINDOW ((size_t)1 << 20)	     /* bytes; receive window of a stream at birth */
+#define RPC_WINDOW         ((size_t)1 << 20) /* bytes; receive window of a stream at birth */
 #define RPC_CALL_QUEUE_MAX ((size_t)8 << 20) /* bytes one call may have waiting to be sent */
-#define RPC_DEADLINE_NONE UINT64_MAX
+#define RPC_DEADLINE_NONE  UINT64_MAX
 
 struct rpc_call_ops {
 	/* Client: the response headers. NULL if of no interest. */
@@ -87,7 +87,8 @@ void rpc_call_end(struct rpc_call *, const struct err *status);
  * and closed() come after this. ${trailers} may be NULL. For servers, and for a client
  * that serves: the supervisor's end of a channel. */
 void rpc_call_finish(struct rpc_call *, const struct err *status);
-void rpc_call_finish_meta(struct rpc_call *, const struct err *status, const struct rpc_meta *trailers);
+void rpc_call_finish_meta(
+    struct rpc_call *, const struct err *status, const struct rpc_meta *trailers);
 
 /* Server: response headers, before the first write; else they go out by themselves. */
 int rpc_call_headers(struct rpc_call *, const struct rpc_meta *, struct err *);
@@ -107,10 +108,11 @@ bool rpc_call_is_server(const struct rpc_call *);
 void rpc_call_limit_time(struct rpc_call *, uint64_t ms);
 
 /* The connection under calls: for limits and for telling peers apart. */
-uint64_t rpc_conn_id(const struct rpc_conn *);	       /* unique in the process, for logs */
-const char *rpc_conn_peer(const struct rpc_conn *);    /* "127.0.0.1:4711", "unix" */
+uint64_t rpc_conn_id(const struct rpc_conn *);      /* unique in the process, for logs */
+const char *rpc_conn_peer(const struct rpc_conn *); /* "127.0.0.1:4711", "unix" */
 struct loop *rpc_conn_loop(const struct rpc_conn *);
-void rpc_conn_allow_streams(struct rpc_conn *, uint32_t max); /* new SETTINGS_MAX_CONCURRENT_STREAMS */
+void rpc_conn_allow_streams(
+    struct rpc_conn *, uint32_t max); /* new SETTINGS_MAX_CONCURRENT_STREAMS */
 
 /* A pointer of the application's, freed by ${free} when the connection ends. */
 void rpc_conn_set_data(struct rpc_conn *, void *data, void (*free)(void *data));

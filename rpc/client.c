@@ -36,37 +36,40 @@ static void on_closed(void *cookie, const struct err *why)
 		opt.closed(opt.cookie, why);
 }
 
-static const struct conn_ops conn_ops = {.ready = on_ready, .closed = on_closed};
+static const struct conn_ops conn_ops = { .ready = on_ready, .closed = on_closed };
 
 /* Names are looked up before the loop goes on: local, or asked of the resolver once a
  * connection. The supervisor and the command line name addresses. */
 static int dial(struct rpc_client *c, const char *url, struct err *err)
 {
 	struct address address;
-	struct rpc_tls_options defaults = {0};
+	struct rpc_tls_options defaults = { 0 };
 	char authority[sizeof(address.host) + 8];
 
-	if (address_parse(url, &address, err) != 0 || (!address.is_numeric && address_resolve(&address, err) != 0))
+	if (address_parse(url, &address, err) != 0 ||
+	    (!address.is_numeric && address_resolve(&address, err) != 0))
 		return -1;
-	if (address.tls && c->opt.tls == NULL && (c->opt.tls = c->own_tls = rpc_tls_client(&defaults, err)) == NULL)
+	if (address.tls && c->opt.tls == NULL &&
+	    (c->opt.tls = c->own_tls = rpc_tls_client(&defaults, err)) == NULL)
 		return -1;
 	if (address.is_unix)
 		snprintf(authority, sizeof(authority), "localhost");
 	else
-		snprintf(authority, sizeof(authority), strchr(address.host, ':') != NULL ? "[%s]:%u" : "%s:%u",
-		    address.host, address.port);
+		snprintf(authority, sizeof(authority),
+		    strchr(address.host, ':') != NULL ? "[%s]:%u" : "%s:%u", address.host,
+		    address.port);
 	int fd = address_connect(&address, err);
 	if (fd < 0)
 		return -1;
 	const struct conn_options o = {
-	    .fd = fd,
-	    .connecting = true,
-	    .tls = address.tls ? c->opt.tls : NULL,
-	    .host = address.host,
-	    .authority = authority,
-	    .options = &c->options,
-	    .ops = &conn_ops,
-	    .cookie = c,
+		.fd = fd,
+		.connecting = true,
+		.tls = address.tls ? c->opt.tls : NULL,
+		.host = address.host,
+		.authority = authority,
+		.options = &c->options,
+		.ops = &conn_ops,
+		.cookie = c,
 	};
 	if ((c->conn = conn_create(c->loop, &o, err)) == NULL) {
 		close(fd);
@@ -75,8 +78,8 @@ static int dial(struct rpc_client *c, const char *url, struct err *err)
 	return 0;
 }
 
-struct rpc_client *rpc_client_connect(struct loop *loop, const char *url, const struct rpc_client_options *opt,
-    struct err *err)
+struct rpc_client *rpc_client_connect(
+    struct loop *loop, const char *url, const struct rpc_client_options *opt, struct err *err)
 {
 	struct rpc_client *c = calloc(1, sizeof(*c));
 
@@ -104,7 +107,8 @@ void rpc_client_close(struct rpc_client *c)
 	conn_close(c->conn, NULL);
 }
 
-struct rpc_call *rpc_client_call(struct rpc_client *c, const struct rpc_client_call *o, struct err *err)
+struct rpc_call *rpc_client_call(
+    struct rpc_client *c, const struct rpc_client_call *o, struct err *err)
 {
 	return call_create(c->conn, o->path, o->meta, o->timeout_ms, o->ops, o->cookie, err);
 }

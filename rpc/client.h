@@ -18,9 +18,9 @@
 struct rpc_client;
 
 struct rpc_client_options {
-	struct rpc_tls *tls;	     /* for https:// URLs; NULL: made from the defaults */
+	struct rpc_tls *tls;         /* for https:// URLs; NULL: made from the defaults */
 	uint32_t connect_timeout_ms; /* 0: RPC_CONNECT_TIMEOUT_MS */
-	uint32_t keepalive_ms;	     /* 0: RPC_KEEPALIVE_MS */
+	uint32_t keepalive_ms;       /* 0: RPC_KEEPALIVE_MS */
 	/* The connection is ready for calls (SETTINGS received). May be NULL. */
 	void (*ready)(void *cookie);
 	/* It has ended; runs once and last, after every call's closed(); the client's
@@ -32,8 +32,8 @@ struct rpc_client_options {
 /* ${url}: "http://127.0.0.1:8080", "https://host:443", "unix:/path". Names other
  * than addresses are looked up off the loop. Fails at once only for a malformed
  * URL or want of memory. */
-struct rpc_client *rpc_client_connect(struct loop *, const char *url,
-    const struct rpc_client_options *, struct err *);
+struct rpc_client *rpc_client_connect(
+    struct loop *, const char *url, const struct rpc_client_options *, struct err *);
 
 /* Ends the connection: calls left are closed with CANCELLED, then closed() runs.
  * Never calls back from inside. */
@@ -42,7 +42,7 @@ void rpc_client_close(struct rpc_client *);
 struct rpc_client_call {
 	const char *path;
 	const struct rpc_meta *meta; /* may be NULL */
-	uint64_t timeout_ms;	     /* 0: none; also sent as grpc-timeout */
+	uint64_t timeout_ms;         /* 0: none; also sent as grpc-timeout */
 	const struct rpc_call_ops *ops;
 	void *cookie;
 };
@@ -56,9 +56,9 @@ struct rpc_conn *rpc_client_conn(struct rpc_client *);
  * control calls; the handle may be cancelled until then (no callback after). */
 struct rpc_unary;
 typedef void rpc_unary_done(void *cookie, const uint8_t *reply, size_t len, const struct err *);
-struct rpc_unary *rpc_client_unary(struct rpc_client *, const char *path,
-    const struct rpc_meta *, uint64_t timeout_ms, const void *message, size_t len,
-    rpc_unary_done *, void *cookie, struct err *);
+struct rpc_unary *rpc_client_unary(struct rpc_client *, const char *path, const struct rpc_meta *,
+    uint64_t timeout_ms, const void *message, size_t len, rpc_unary_done *, void *cookie,
+    struct err *);
 void rpc_unary_cancel(struct rpc_unary *);
 
 #endif

@@ -13,15 +13,15 @@
 #include "rpc/conn_internal.h"
 #include "rpc/limits.h"
 
-const struct log_area conn_log = {"rpc"};
+const struct log_area conn_log = { "rpc" };
 
-static const char *const state_names[] = {"connecting", "handshake", "open", "linger", "closing"};
+static const char *const state_names[] = { "connecting", "handshake", "open", "linger", "closing" };
 
 void conn_set_state(struct rpc_conn *c, enum conn_state state)
 {
 	assert(state > c->state);
-	log_trace(&conn_log, "conn_state", LOG_U64("conn", c->id), LOG_STR("from", state_names[c->state]),
-	    LOG_STR("to", state_names[state]));
+	log_trace(&conn_log, "conn_state", LOG_U64("conn", c->id),
+	    LOG_STR("from", state_names[c->state]), LOG_STR("to", state_names[state]));
 	c->state = state;
 	c->since_ms = loop_now_ms(c->loop);
 }
@@ -64,7 +64,8 @@ void conn_close(struct rpc_conn *c, const struct err *why)
 	conn_set_state(c, CONN_CLOSING);
 	if (why != NULL && c->why.code == GRPC_OK)
 		c->why = *why;
-	log_debug(&conn_log, "conn_close", LOG_U64("conn", c->id), LOG_STR("peer", c->peer), LOG_ERR(&c->why));
+	log_debug(&conn_log, "conn_close", LOG_U64("conn", c->id), LOG_STR("peer", c->peer),
+	    LOG_ERR(&c->why));
 	loop_unpost(c->loop, &c->turn);
 	watch_free(c->watch);
 	c->watch = NULL;
@@ -80,7 +81,7 @@ void conn_close(struct rpc_conn *c, const struct err *why)
 
 static void handshake(struct rpc_conn *c)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	bool wants_write;
 
 	switch (transport_handshake(c->transport, &wants_write, &err)) {
@@ -102,7 +103,7 @@ static void handshake(struct rpc_conn *c)
 
 static void connected(struct rpc_conn *c)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	int why = 0;
 	socklen_t len = sizeof(why);
 
@@ -134,7 +135,8 @@ static void on_ready(void *cookie, unsigned events)
 			c->blocked = false;
 			conn_turn_later(c);
 		}
-		if ((events & (WATCH_READ | WATCH_ERROR)) || transport_reads_when_writable(c->transport))
+		if ((events & (WATCH_READ | WATCH_ERROR)) ||
+		    transport_reads_when_writable(c->transport))
 			conn_input(c);
 		break;
 	case CONN_LINGER:

@@ -26,19 +26,19 @@
 
 struct conn_ops {
 	void (*call)(void *cookie, struct rpc_call *); /* server: a call's headers have come */
-	void (*ready)(void *cookie);		       /* the peer's SETTINGS have come; may be NULL */
-	void (*flood)(void *cookie);		       /* the peer is cut off for it; may be NULL */
+	void (*ready)(void *cookie); /* the peer's SETTINGS have come; may be NULL */
+	void (*flood)(void *cookie); /* the peer is cut off for it; may be NULL */
 	/* Every call has been closed; the connection is gone when this returns. */
 	void (*closed)(void *cookie, const struct err *why);
 };
 
 struct conn_options {
-	int fd; /* taken on success */
+	int fd;          /* taken on success */
 	bool connecting; /* still */
 	bool is_server;
-	struct rpc_tls *tls;		   /* borrowed for this call; NULL: plain */
-	const char *host;		   /* of a client with TLS: what the certificate must name */
-	const char *authority;		   /* of a client's calls; copied */
+	struct rpc_tls *tls;   /* borrowed for this call; NULL: plain */
+	const char *host;      /* of a client with TLS: what the certificate must name */
+	const char *authority; /* of a client's calls; copied */
 	const struct rpc_options *options; /* borrowed for life */
 	const struct conn_ops *ops;
 	void *cookie;

@@ -28,7 +28,7 @@ struct rpc_conn {
 	enum conn_state state;
 	bool is_server, is_tls;
 	bool told_ready;
-	struct err why;	 /* of the end */
+	struct err why;  /* of the end */
 	struct post end; /* runs it */
 
 	struct transport *transport;
@@ -37,20 +37,20 @@ struct rpc_conn {
 	struct outq out;
 	struct slice input; /* read and not yet fed: the turn's budget of frames was used up */
 	struct post turn;   /* output, at the end of a turn in which something happened */
-	bool blocked;	    /* output waits for the socket */
-	bool again;	    /* input waits for the next turn, not for the socket */
-	bool starved;	    /* input waits for a receive block */
+	bool blocked;       /* output waits for the socket */
+	bool again;         /* input waits for the next turn, not for the socket */
+	bool starved;       /* input waits for a receive block */
 
 	struct timer *timer;
-	uint64_t armed_ms;    /* when it fires; 0: it does not run */
-	uint64_t since_ms;    /* when the state began */
-	uint64_t heard_ms;    /* when bytes last came */
-	uint64_t moved_ms;    /* when output last left, or began to wait */
-	uint64_t pinged_ms;   /* when the PING went out that is not answered; 0: none is */
-	uint64_t swept_ms;    /* when what waits was last looked at; 0: nothing waits */
-	uint64_t starved_ms;  /* when reading failed for want of a block */
-	uint64_t noticed_ms;  /* when the first GOAWAY of a drain went out; 0: no drain */
-	bool drained;	      /* the second one has */
+	uint64_t armed_ms;   /* when it fires; 0: it does not run */
+	uint64_t since_ms;   /* when the state began */
+	uint64_t heard_ms;   /* when bytes last came */
+	uint64_t moved_ms;   /* when output last left, or began to wait */
+	uint64_t pinged_ms;  /* when the PING went out that is not answered; 0: none is */
+	uint64_t swept_ms;   /* when what waits was last looked at; 0: nothing waits */
+	uint64_t starved_ms; /* when reading failed for want of a block */
+	uint64_t noticed_ms; /* when the first GOAWAY of a drain went out; 0: no drain */
+	bool drained;        /* the second one has */
 };
 
 extern const struct log_area conn_log;

@@ -51,15 +51,17 @@ static void linger(struct rpc_conn *c, const struct err *why)
 
 void conn_fail(struct rpc_conn *c, const struct err *why)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 
-	log_debug(&conn_log, "conn_fail", LOG_U64("conn", c->id), LOG_STR("peer", c->peer), LOG_ERR(why));
+	log_debug(
+	    &conn_log, "conn_fail", LOG_U64("conn", c->id), LOG_STR("peer", c->peer), LOG_ERR(why));
 	if (c->state != CONN_OPEN) {
 		conn_close(c, why);
 		return;
 	}
 	h2_frame(c->h2, &c->out, &err);
-	bool written = transport_write(c->transport, &c->out, h2_left, c->h2, &err) == TRANSPORT_DONE;
+	bool written =
+	    transport_write(c->transport, &c->out, h2_left, c->h2, &err) == TRANSPORT_DONE;
 	if (written && c->is_server)
 		linger(c, why);
 	else
@@ -86,7 +88,7 @@ static void session_failed(struct rpc_conn *c, const struct err *why)
 /* Nothing is to be read or written any more, or the last call of a drain is over. */
 static void check_done(struct rpc_conn *c)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	bool is_last = c->drained && h2_stream_count(c->h2) == 0;
 
 	if (c->state != CONN_OPEN || c->out.bytes > 0 || c->blocked || h2_wants_output(c->h2) ||
@@ -108,7 +110,7 @@ static void check_done(struct rpc_conn *c)
 /* False: the connection is closing, or the rest waits for the next turn. */
 static bool feed(struct rpc_conn *c)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 
 	while (c->input.len > 0) {
 		if (h2_turn_is_over(c->h2)) {
@@ -161,8 +163,9 @@ static void read_and_feed(struct rpc_conn *c)
 	bool more = true;
 
 	while (more && budget > 0) {
-		struct err err = {0};
-		enum transport_result r = transport_read(c->transport, c->loop, budget, &c->input, &more, &err);
+		struct err err = { 0 };
+		enum transport_result r =
+		    transport_read(c->transport, c->loop, budget, &c->input, &more, &err);
 		if (r != TRANSPORT_DONE) {
 			input_ended(c, r, &err);
 			return;
@@ -205,7 +208,7 @@ void conn_input(struct rpc_conn *c)
  * is how others get their turn. */
 void conn_output(struct rpc_conn *c)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	size_t waited = c->out.bytes;
 	int more = h2_frame(c->h2, &c->out, &err);
 

@@ -99,10 +99,11 @@ static const char *overdue(const struct rpc_conn *c, uint64_t now)
 
 static void too_late(struct rpc_conn *c, const char *what)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 
 	err_set(&err, GRPC_UNAVAILABLE, "%s took too long %s", c->peer, what);
-	log_info(&conn_log, "conn_timeout", LOG_U64("conn", c->id), LOG_STR("peer", c->peer), LOG_STR("what", what));
+	log_info(&conn_log, "conn_timeout", LOG_U64("conn", c->id), LOG_STR("peer", c->peer),
+	    LOG_STR("what", what));
 	if (c->state == CONN_OPEN)
 		h2_terminate(c->h2, 0);
 	conn_fail(c, &err);

@@ -174,7 +174,8 @@ static int give_up(struct h2 *h, ssize_t r, struct err *err)
 	}
 	if (h->oversized) {
 		nghttp2_session_terminate_session(h->session, NGHTTP2_FRAME_SIZE_ERROR);
-		return err_set(err, GRPC_UNAVAILABLE, "HTTP/2: a header frame of more than %d bytes", RPC_META_BYTES_MAX);
+		return err_set(err, GRPC_UNAVAILABLE,
+		    "HTTP/2: a header frame of more than %d bytes", RPC_META_BYTES_MAX);
 	}
 	nghttp2_session_terminate_session(h->session, NGHTTP2_PROTOCOL_ERROR);
 	return err_set(err, GRPC_UNAVAILABLE, "HTTP/2: %s", nghttp2_strerror((int)r));

@@ -10,7 +10,7 @@
 #define SMALL_MAX    ((size_t)4096)  /* slices below this are gathered by copy behind others */
 #define GATHER_FIRST ((size_t)4096)  /* bytes of the block they are gathered in... */
 #define GATHER_MORE  ((size_t)16384) /* ...and of the next, when that is full */
-#define RING_KEPT	 16 /* slices an empty queue keeps room for */
+#define RING_KEPT    16              /* slices an empty queue keeps room for */
 #define QUEUE_SLICES_MAX \
 	8192 /* what RPC_CALL_QUEUE_MAX is in slices of SMALL_MAX and one between each two */
 #define FIELDS_MAX (RPC_META_ITEMS_MAX + 16)

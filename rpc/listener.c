@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 
-static const struct log_area area = {"rpc"};
+static const struct log_area area = { "rpc" };
 
 struct listener {
 	struct loop *loop;
@@ -50,13 +50,14 @@ static void on_ready(void *cookie, unsigned events)
 }
 
 struct listener *listener_create(struct loop *loop, const char *text, struct rpc_tls *tls,
-    void (*accepted)(void *cookie, int fd, struct rpc_tls *), void *cookie, char bound[static ADDRESS_TEXT_MAX],
-    struct err *err)
+    void (*accepted)(void *cookie, int fd, struct rpc_tls *), void *cookie,
+    char bound[static ADDRESS_TEXT_MAX], struct err *err)
 {
 	struct address address;
 	struct listener *l;
 
-	if (address_parse(text, &address, err) != 0 || (!address.is_numeric && address_resolve(&address, err) != 0))
+	if (address_parse(text, &address, err) != 0 ||
+	    (!address.is_numeric && address_resolve(&address, err) != 0))
 		return NULL;
 	if ((l = calloc(1, sizeof(*l))) == NULL) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

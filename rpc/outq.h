@@ -17,14 +17,14 @@
 #include "base/buf.h"
 
 #define OUTQ_CONTROL_SIZE ((size_t)4096) /* bytes of a block of gathered bytes */
-#define OUTQ_COPY_MAX ((size_t)512)	 /* payload up to here is gathered: a vector costs more */
+#define OUTQ_COPY_MAX     ((size_t)512)  /* payload up to here is gathered: a vector costs more */
 
 struct outq_entry {
 	const uint8_t *data;
 	size_t len;
 	struct block *owner;
-	void *tag;	/* whose payload it is; NULL: control bytes only */
-	uint32_t head;	/* how many of the first bytes are not payload */
+	void *tag;       /* whose payload it is; NULL: control bytes only */
+	uint32_t head;   /* how many of the first bytes are not payload */
 	bool is_settled; /* pins nothing but itself */
 };
 

@@ -15,7 +15,7 @@
 
 #define LISTENERS_MAX 16
 
-static const struct log_area area = {"rpc"};
+static const struct log_area area = { "rpc" };
 
 /* A server's part on one loop. All but the posts belongs to that loop. */
 struct shard {
@@ -94,8 +94,8 @@ static int take_messages(struct gather *g, struct err *err)
 
 	while ((r = rpc_reader_next(&g->reader, &message, &len, err)) > 0) {
 		if (g->has_message)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "%s takes one request message; a second came",
-			    g->method->path);
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "%s takes one request message; a second came", g->method->path);
 		g->has_message = true;
 		g->len = len;
 		if (len > 0 && (g->message = malloc(len)) == NULL)
@@ -109,7 +109,7 @@ static int take_messages(struct gather *g, struct err *err)
 static void gather_data(void *cookie, struct slice s)
 {
 	struct gather *g = cookie;
-	struct err err = {0};
+	struct err err = { 0 };
 
 	rpc_call_credit(g->call, s.len);
 	if (g->over)
@@ -133,8 +133,8 @@ static void gather_end(void *cookie, const struct err *status, const struct rpc_
 	if (g->over)
 		return;
 	if (!g->has_message) {
-		err_set(&err, GRPC_INVALID_ARGUMENT, "%s takes one request message; %s came", method->path,
-		    rpc_reader_is_partial(&g->reader) ? "part of one" : "none");
+		err_set(&err, GRPC_INVALID_ARGUMENT, "%s takes one request message; %s came",
+		    method->path, rpc_reader_is_partial(&g->reader) ? "part of one" : "none");
 		gather_fail(g, &err);
 		return;
 	}
@@ -152,7 +152,9 @@ static void gather_closed(void *cookie, const struct err *why)
 	gather_free(cookie);
 }
 
-static const struct rpc_call_ops gather_ops = {.data = gather_data, .end = gather_end, .closed = gather_closed};
+static const struct rpc_call_ops gather_ops = {
+	.data = gather_data, .end = gather_end, .closed = gather_closed
+};
 
 static void start_gather(struct rpc_server *s, const struct rpc_method *m, struct rpc_call *call)
 {
@@ -181,9 +183,10 @@ static int compare_methods(const void *a, const void *b)
 static void on_call(void *cookie, struct rpc_call *call)
 {
 	struct rpc_server *s = ((struct link *)cookie)->shard->server;
-	struct rpc_method key = {.path = rpc_call_path(call)};
-	struct err err = {0};
-	const struct rpc_method *m = bsearch(&key, s->methods, s->opt.method_count, sizeof(key), compare_methods);
+	struct rpc_method key = { .path = rpc_call_path(call) };
+	struct err err = { 0 };
+	const struct rpc_method *m =
+	    bsearch(&key, s->methods, s->opt.method_count, sizeof(key), compare_methods);
 
 	atomic_fetch_add(&s->calls, 1);
 	if (m == NULL) {
@@ -225,19 +228,19 @@ static void on_conn_closed(void *cookie, const struct err *why)
 	shard_check_drained(sh);
 }
 
-static const struct conn_ops conn_ops = {.call = on_call, .closed = on_conn_closed};
+static const struct conn_ops conn_ops = { .call = on_call, .closed = on_conn_closed };
 
 static void open_conn(struct shard *sh, int fd, struct rpc_tls *tls)
 {
 	struct link *l = calloc(1, sizeof(*l));
-	struct err err = {0};
+	struct err err = { 0 };
 	const struct conn_options o = {
-	    .fd = fd,
-	    .is_server = true,
-	    .tls = tls,
-	    .options = &sh->server->options,
-	    .ops = &conn_ops,
-	    .cookie = l,
+		.fd = fd,
+		.is_server = true,
+		.tls = tls,
+		.options = &sh->server->options,
+		.ops = &conn_ops,
+		.cookie = l,
 	};
 
 	if (l != NULL && !sh->draining) {
@@ -289,7 +292,7 @@ static void on_accept(void *cookie, int fd, struct rpc_tls *tls)
 		atomic_fetch_sub(&s->open_connections, 1);
 		return;
 	}
-	*h = (struct handoff){.post = {.run = run_handoff}, .shard = sh, .fd = fd, .tls = tls};
+	*h = (struct handoff){ .post = { .run = run_handoff }, .shard = sh, .fd = fd, .tls = tls };
 	loop_post(sh->loop, &h->post);
 }
 
@@ -313,7 +316,7 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *opt, struc
 		memcpy(s->methods, opt->methods, opt->method_count * sizeof(*s->methods));
 	qsort(s->methods, opt->method_count, sizeof(*s->methods), compare_methods);
 	for (size_t i = 0; i < opt->loop_count; i++)
-		s->shards[i] = (struct shard){.server = s, .loop = opt->loops[i]};
+		s->shards[i] = (struct shard){ .server = s, .loop = opt->loops[i] };
 	s->options = rpc_options_default();
 	if (opt->max_connections != 0)
 		s->options.max_connections = opt->max_connections;
@@ -326,14 +329,16 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *opt, struc
 	return s;
 }
 
-int rpc_server_listen(struct rpc_server *s, const char *address, struct rpc_tls *tls, char *bound, size_t size,
-    struct err *err)
+int rpc_server_listen(struct rpc_server *s, const char *address, struct rpc_tls *tls, char *bound,
+    size_t size, struct err *err)
 {
 	char text[ADDRESS_TEXT_MAX];
 
 	if (s->listener_count == LISTENERS_MAX)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "more than %d addresses to listen on", LISTENERS_MAX);
-	struct listener *l = listener_create(s->opt.loops[0], address, tls, on_accept, s, text, err);
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "more than %d addresses to listen on",
+		    LISTENERS_MAX);
+	struct listener *l =
+	    listener_create(s->opt.loops[0], address, tls, on_accept, s, text, err);
 	if (l == NULL)
 		return -1;
 	s->listeners[s->listener_count++] = l;
@@ -344,7 +349,8 @@ int rpc_server_listen(struct rpc_server *s, const char *address, struct rpc_tls 
 
 static void run_drained(struct post *post)
 {
-	struct rpc_server *s = (struct rpc_server *)((char *)post - offsetof(struct rpc_server, drained));
+	struct rpc_server *s =
+	    (struct rpc_server *)((char *)post - offsetof(struct rpc_server, drained));
 
 	timer_free(s->drain_timer);
 	s->drain_timer = NULL;
@@ -429,9 +435,9 @@ void rpc_server_free(struct rpc_server *s)
 void rpc_server_stats(struct rpc_server *s, struct rpc_server_stats *out)
 {
 	*out = (struct rpc_server_stats){
-	    .connections = atomic_load(&s->connections),
-	    .calls = atomic_load(&s->calls),
-	    .refused = atomic_load(&s->refused),
-	    .open_connections = atomic_load(&s->open_connections),
+		.connections = atomic_load(&s->connections),
+		.calls = atomic_load(&s->calls),
+		.refused = atomic_load(&s->refused),
+		.open_connections = atomic_load(&s->open_connections),
 	};
 }

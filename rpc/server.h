@@ -20,9 +20,9 @@ struct rpc_server;
 
 /* One row a method; exactly one of ${request} and ${open} is set. */
 struct rpc_method {
-	const char *path;	 /* "/openshell.v1.OpenShell/GetSandbox" */
-	uint32_t max_message;	 /* bytes; larger is RESOURCE_EXHAUSTED. 0: RPC_MESSAGE_MAX */
-	uint32_t time_limit_ms;	 /* at most; 0: none but the client's own deadline */
+	const char *path;       /* "/openshell.v1.OpenShell/GetSandbox" */
+	uint32_t max_message;   /* bytes; larger is RESOURCE_EXHAUSTED. 0: RPC_MESSAGE_MAX */
+	uint32_t time_limit_ms; /* at most; 0: none but the client's own deadline */
 
 	/* The client sends exactly one message (none or a second: INVALID_ARGUMENT,
 	 * said by the server). ${message} is borrowed for the call of the function.
@@ -49,8 +49,8 @@ struct rpc_server_options {
 
 	/* 0 in any of these means the default of rpc/limits.h. */
 	uint32_t max_connections;
-	uint32_t max_streams;	   /* a connection */
-	uint32_t keepalive_ms;	   /* a PING after that much silence */
+	uint32_t max_streams;  /* a connection */
+	uint32_t keepalive_ms; /* a PING after that much silence */
 	uint32_t keepalive_timeout_ms;
 };
 

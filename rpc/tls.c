@@ -16,7 +16,7 @@ struct rpc_tls {
 	char *server_name;
 };
 
-static const unsigned char alpn_h2[] = {2, 'h', '2'};
+static const unsigned char alpn_h2[] = { 2, 'h', '2' };
 
 void tls_context_error(struct err *err, SSL *ssl)
 {
@@ -32,8 +32,8 @@ void tls_context_error(struct err *err, SSL *ssl)
 }
 
 /* Only h2 is spoken here: a client that does not offer it is refused (RFC 7301, 3.2). */
-static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-    unsigned in_len, void *arg)
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+    const unsigned char *in, unsigned in_len, void *arg)
 {
 	(void)ssl;
 	(void)arg;
@@ -59,7 +59,8 @@ static int load_files(SSL_CTX *ctx, const struct rpc_tls_options *o, struct err 
 	ERR_clear_error();
 	if (o->cert_file != NULL && SSL_CTX_use_certificate_chain_file(ctx, o->cert_file) != 1)
 		return file_error(err, "the certificate", o->cert_file);
-	if (o->key_file != NULL && SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) != 1)
+	if (o->key_file != NULL &&
+	    SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) != 1)
 		return file_error(err, "the key", o->key_file);
 	if (o->key_file != NULL && SSL_CTX_check_private_key(ctx) != 1)
 		return file_error(err, "the key does not fit the certificate:", o->key_file);
@@ -68,11 +69,13 @@ static int load_files(SSL_CTX *ctx, const struct rpc_tls_options *o, struct err 
 	return 0;
 }
 
-static struct rpc_tls *create(const SSL_METHOD *method, const struct rpc_tls_options *o, struct err *err)
+static struct rpc_tls *create(
+    const SSL_METHOD *method, const struct rpc_tls_options *o, struct err *err)
 {
 	struct rpc_tls *t = calloc(1, sizeof(*t));
 
-	if (t == NULL || (t->ctx = SSL_CTX_new(method)) == NULL || (t->bio = tls_bio_method()) == NULL ||
+	if (t == NULL || (t->ctx = SSL_CTX_new(method)) == NULL ||
+	    (t->bio = tls_bio_method()) == NULL ||
 	    (o->server_name != NULL && (t->server_name = strdup(o->server_name)) == NULL)) {
 		rpc_tls_free(t);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -83,8 +86,8 @@ static struct rpc_tls *create(const SSL_METHOD *method, const struct rpc_tls_opt
 	SSL_CTX_set_read_ahead(t->ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(t->ctx, READ_AHEAD);
 	/* Frames of HTTP/2 have lengths, so that a connection cut short is noticed there. */
-	SSL_CTX_set_options(t->ctx,
-	    SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_options(
+	    t->ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	if (load_files(t->ctx, o, err) != 0) {
 		rpc_tls_free(t);
 		return NULL;
@@ -146,7 +149,8 @@ SSL *tls_context_open(struct rpc_tls *t, int fd, bool is_server, const char *hos
 	BIO *bio = tls_bio_open(t->bio, fd);
 	const char *name = t->server_name != NULL ? t->server_name : host;
 
-	if (ssl == NULL || bio == NULL || (!is_server && name != NULL && expect_host(ssl, name) != 1)) {
+	if (ssl == NULL || bio == NULL ||
+	    (!is_server && name != NULL && expect_host(ssl, name) != 1)) {
 		SSL_free(ssl);
 		BIO_free(bio);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a TLS connection");

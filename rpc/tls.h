@@ -11,7 +11,7 @@ struct rpc_tls;
 struct rpc_tls_options {
 	const char *cert_file; /* PEM chain; server: required */
 	const char *key_file;
-	const char *ca_file;	  /* whom to trust; client: NULL means the system's */
+	const char *ca_file;      /* whom to trust; client: NULL means the system's */
 	bool require_client_cert; /* server: mTLS */
 	const char *server_name;  /* client: what the certificate must name; NULL: the URL's host */
 };

@@ -12,18 +12,20 @@
 #include "rpc/tls_context.h"
 
 #define READ_MIN ((size_t)64 << 10) /* bytes of room worth a read */
-#define VECTORS	 64
-#define RECORD	 ((size_t)16384) /* bytes of plaintext in one TLS record (RFC 8446, section 5.1) */
+#define VECTORS  64
+#define RECORD   ((size_t)16384) /* bytes of plaintext in one TLS record (RFC 8446, section 5.1) */
 
 struct transport {
 	int fd;
-	SSL *ssl;	 /* NULL: plain */
-	uint8_t *record; /* what SSL_write() was given, and has to be given again until it took it */
+	SSL *ssl; /* NULL: plain */
+	uint8_t
+	    *record; /* what SSL_write() was given, and has to be given again until it took it */
 	size_t record_len, record_used;
 	bool reads_when_writable;
 };
 
-struct transport *transport_create(int fd, struct rpc_tls *tls, bool is_server, const char *host, struct err *err)
+struct transport *transport_create(
+    int fd, struct rpc_tls *tls, bool is_server, const char *host, struct err *err)
 {
 	struct transport *t = calloc(1, sizeof(*t));
 
@@ -66,7 +68,8 @@ static enum transport_result socket_failed(struct err *err)
 }
 
 /* What the result ${r} of an SSL function means. */
-static enum transport_result ssl_result(struct transport *t, int r, bool *wants_write, struct err *err)
+static enum transport_result ssl_result(
+    struct transport *t, int r, bool *wants_write, struct err *err)
 {
 	int why = SSL_get_error(t->ssl, r);
 
@@ -105,7 +108,8 @@ enum transport_result transport_handshake(struct transport *t, bool *wants_write
 /* Reading. */
 
 /* Records are small beside a block: it is filled while there are any. */
-static enum transport_result read_tls(struct transport *t, uint8_t *at, size_t max, size_t *got, struct err *err)
+static enum transport_result read_tls(
+    struct transport *t, uint8_t *at, size_t max, size_t *got, struct err *err)
 {
 	t->reads_when_writable = false;
 	for (*got = 0; *got < max;) {
@@ -113,7 +117,8 @@ static enum transport_result read_tls(struct transport *t, uint8_t *at, size_t m
 		errno = 0;
 		int r = SSL_read(t->ssl, at + *got, (int)(max - *got));
 		if (r <= 0) {
-			enum transport_result result = ssl_result(t, r, &t->reads_when_writable, err);
+			enum transport_result result =
+			    ssl_result(t, r, &t->reads_when_writable, err);
 			/* What came before an end is delivered first; the end comes again. */
 			return *got > 0 ? TRANSPORT_DONE : result;
 		}
@@ -122,7 +127,8 @@ static enum transport_result read_tls(struct transport *t, uint8_t *at, size_t m
 	return TRANSPORT_DONE;
 }
 
-static enum transport_result read_plain(struct transport *t, uint8_t *at, size_t max, size_t *got, struct err *err)
+static enum transport_result read_plain(
+    struct transport *t, uint8_t *at, size_t max, size_t *got, struct err *err)
 {
 	ssize_t n;
 
@@ -137,8 +143,8 @@ static enum transport_result read_plain(struct transport *t, uint8_t *at, size_t
 	return errno == EAGAIN ? TRANSPORT_AGAIN : socket_failed(err);
 }
 
-enum transport_result transport_read(struct transport *t, struct loop *loop, size_t max, struct slice *s, bool *more,
-    struct err *err)
+enum transport_result transport_read(struct transport *t, struct loop *loop, size_t max,
+    struct slice *s, bool *more, struct err *err)
 {
 	size_t room, got;
 	uint8_t *at = loop_recv_reserve(loop, READ_MIN, &room);
@@ -148,8 +154,8 @@ enum transport_result transport_read(struct transport *t, struct loop *loop, siz
 		return TRANSPORT_STARVED;
 	if (room > max)
 		room = max;
-	enum transport_result r = t->ssl != NULL ? read_tls(t, at, room, &got, err)
-						 : read_plain(t, at, room, &got, err);
+	enum transport_result r =
+	    t->ssl != NULL ? read_tls(t, at, room, &got, err) : read_plain(t, at, room, &got, err);
 	*s = loop_recv_take(loop, got);
 	*more = got == room;
 	return r;
@@ -177,7 +183,8 @@ static int fill_record(struct transport *t, struct outq *out, outq_left *left, v
 		return -1;
 	t->record_len = t->record_used = 0;
 	for (size_t i = 0; i < n && t->record_len < RECORD; i++) {
-		size_t room = RECORD - t->record_len, len = iov[i].iov_len < room ? iov[i].iov_len : room;
+		size_t room = RECORD - t->record_len,
+		       len = iov[i].iov_len < room ? iov[i].iov_len : room;
 		memcpy(t->record + t->record_len, iov[i].iov_base, len);
 		t->record_len += len;
 	}
@@ -194,8 +201,8 @@ static enum transport_result written_tls(struct transport *t)
 	return TRANSPORT_DONE;
 }
 
-static enum transport_result write_tls(struct transport *t, struct outq *out, outq_left *left, void *cookie,
-    struct err *err)
+static enum transport_result write_tls(
+    struct transport *t, struct outq *out, outq_left *left, void *cookie, struct err *err)
 {
 	bool wants_write;
 
@@ -204,26 +211,29 @@ static enum transport_result write_tls(struct transport *t, struct outq *out, ou
 			if (out->bytes == 0)
 				return written_tls(t);
 			if (fill_record(t, out, left, cookie) != 0) {
-				err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a TLS record");
+				err_set(
+				    err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a TLS record");
 				return TRANSPORT_FAILED;
 			}
 		}
 		ERR_clear_error();
 		errno = 0;
-		int r = SSL_write(t->ssl, t->record + t->record_used, (int)(t->record_len - t->record_used));
+		int r = SSL_write(
+		    t->ssl, t->record + t->record_used, (int)(t->record_len - t->record_used));
 		if (r <= 0)
 			return ssl_result(t, r, &wants_write, err);
 		t->record_used += (size_t)r;
 	}
 }
 
-static enum transport_result write_plain(struct transport *t, struct outq *out, outq_left *left, void *cookie,
-    struct err *err)
+static enum transport_result write_plain(
+    struct transport *t, struct outq *out, outq_left *left, void *cookie, struct err *err)
 {
 	struct iovec iov[VECTORS];
 
 	while (out->bytes > 0) {
-		struct msghdr message = {.msg_iov = iov, .msg_iovlen = outq_peek(out, iov, VECTORS)};
+		struct msghdr message = { .msg_iov = iov,
+			.msg_iovlen = outq_peek(out, iov, VECTORS) };
 		ssize_t n = sendmsg(t->fd, &message, MSG_NOSIGNAL);
 		if (n >= 0)
 			outq_drop(out, (size_t)n, left, cookie);
@@ -235,10 +245,11 @@ static enum transport_result write_plain(struct transport *t, struct outq *out, 
 	return TRANSPORT_DONE;
 }
 
-enum transport_result transport_write(struct transport *t, struct outq *out, outq_left *left, void *cookie,
-    struct err *err)
+enum transport_result transport_write(
+    struct transport *t, struct outq *out, outq_left *left, void *cookie, struct err *err)
 {
-	return t->ssl != NULL ? write_tls(t, out, left, cookie, err) : write_plain(t, out, left, cookie, err);
+	return t->ssl != NULL ? write_tls(t, out, left, cookie, err)
+			      : write_plain(t, out, left, cookie, err);
 }
 
 /* The end. */

@@ -28,7 +28,8 @@ enum transport_result {
 
 /* Takes ${fd} on success. ${tls} NULL: plain. ${host}: of a client, what the peer's
  * certificate must name. */
-struct transport *transport_create(int fd, struct rpc_tls *tls, bool is_server, const char *host, struct err *);
+struct transport *transport_create(
+    int fd, struct rpc_tls *tls, bool is_server, const char *host, struct err *);
 void transport_free(struct transport *); /* closes; NULL is legal */
 
 int transport_fd(const struct transport *);
@@ -37,13 +38,13 @@ int transport_fd(const struct transport *);
 enum transport_result transport_handshake(struct transport *, bool *wants_write, struct err *);
 
 /* At most ${max} bytes as one slice. ${more}: there may be more at once. */
-enum transport_result transport_read(struct transport *, struct loop *, size_t max, struct slice *, bool *more,
-    struct err *);
+enum transport_result transport_read(
+    struct transport *, struct loop *, size_t max, struct slice *, bool *more, struct err *);
 
 /* Writes the head of ${out}, telling ${left} what has left. DONE: all of it. AGAIN: when
  * the socket is writable. */
-enum transport_result transport_write(struct transport *, struct outq *out, outq_left *left, void *cookie,
-    struct err *);
+enum transport_result transport_write(
+    struct transport *, struct outq *out, outq_left *left, void *cookie, struct err *);
 
 /* Bytes have been received that no readiness of the socket will tell of. */
 bool transport_has_pending(const struct transport *);

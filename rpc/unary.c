@@ -30,7 +30,8 @@ static void take_replies(struct rpc_unary *u)
 	size_t len;
 	int r;
 
-	while (u->err.code == GRPC_OK && (r = rpc_reader_next(&u->reader, &message, &len, &u->err)) > 0) {
+	while (u->err.code == GRPC_OK &&
+	    (r = rpc_reader_next(&u->reader, &message, &len, &u->err)) > 0) {
 		if (u->replied) {
 			err_set(&u->err, GRPC_INTERNAL, "a second reply to a unary call");
 			return;
@@ -71,18 +72,21 @@ static void on_closed(void *cookie, const struct err *why)
 
 	if (!u->ended && u->err.code == GRPC_OK)
 		u->err = *why;
-	u->done(u->cookie, u->err.code == GRPC_OK ? u->reply : NULL, u->err.code == GRPC_OK ? u->len : 0, &u->err);
+	u->done(u->cookie, u->err.code == GRPC_OK ? u->reply : NULL,
+	    u->err.code == GRPC_OK ? u->len : 0, &u->err);
 	unary_free(u);
 }
 
-static const struct rpc_call_ops ops = {.data = on_data, .end = on_end, .closed = on_closed};
+static const struct rpc_call_ops ops = { .data = on_data, .end = on_end, .closed = on_closed };
 
-struct rpc_unary *rpc_client_unary(struct rpc_client *client, const char *path, const struct rpc_meta *meta,
-    uint64_t timeout_ms, const void *message, size_t len, rpc_unary_done *done, void *cookie, struct err *err)
+struct rpc_unary *rpc_client_unary(struct rpc_client *client, const char *path,
+    const struct rpc_meta *meta, uint64_t timeout_ms, const void *message, size_t len,
+    rpc_unary_done *done, void *cookie, struct err *err)
 {
 	struct rpc_unary *u = calloc(1, sizeof(*u));
-	const struct rpc_client_call call = {.path = path, .meta = meta, .timeout_ms = timeout_ms, .ops = &ops,
-	    .cookie = u};
+	const struct rpc_client_call call = {
+		.path = path, .meta = meta, .timeout_ms = timeout_ms, .ops = &ops, .cookie = u
+	};
 
 	if (u == NULL) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -59,7 +59,8 @@ static int check_key(char *const *sandbox, const char *key, struct err *err)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "environment: \"%s\" is not a name of letters, digits and _", key);
 	if (is_reserved(sandbox, key))
-		return err_set(err, GRPC_INVALID_ARGUMENT, "environment: %s is reserved; the sandbox sets it", key);
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "environment: %s is reserved; the sandbox sets it", key);
 	return 0;
 }
 
@@ -78,14 +79,16 @@ static void set_variable(char **envp, size_t *count, char *entry)
 	envp[(*count)++] = entry;
 }
 
-static int add_variable(char **envp, size_t *count, const char *key, const char *value, struct err *err)
+static int add_variable(
+    char **envp, size_t *count, const char *key, const char *value, struct err *err)
 {
 	char *entry;
 
 	if (*count >= COMMAND_ENVIRONMENT_MAX)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "environment: more than %d variables",
 		    COMMAND_ENVIRONMENT_MAX);
-	if ((key == NULL ? (entry = strdup(value)) == NULL : asprintf(&entry, "%s=%s", key, value) < 0))
+	if ((key == NULL ? (entry = strdup(value)) == NULL
+			 : asprintf(&entry, "%s=%s", key, value) < 0))
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	set_variable(envp, count, entry);
 	return 0;
@@ -111,7 +114,8 @@ static int build_environment(const struct supervisor *s, struct command *c, stru
 		return -1;
 	for (size_t i = 0; i < r->n_environment; i++)
 		if (check_key(s->environment, r->environment[i]->key, err) != 0 ||
-		    add_variable(envp, &count, r->environment[i]->key, r->environment[i]->value, err) != 0)
+		    add_variable(
+			envp, &count, r->environment[i]->key, r->environment[i]->value, err) != 0)
 			return -1;
 	return 0;
 }
@@ -128,8 +132,9 @@ static int build_argv(struct command *c, struct err *err)
 	c->process.argv = argv;
 	if (n > 0) {
 		memcpy(argv, r->command, n * sizeof(*argv));
-		return argv[0][0] != '\0' ? 0
-					  : err_set(err, GRPC_INVALID_ARGUMENT, "command: its first word is empty");
+		return argv[0][0] != '\0'
+		    ? 0
+		    : err_set(err, GRPC_INVALID_ARGUMENT, "command: its first word is empty");
 	}
 	if (!r->tty)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
@@ -145,8 +150,8 @@ static int build_workdir(const struct supervisor *s, struct command *c, struct e
 	char *path;
 	struct stat st;
 
-	if (asprintf(&path, "%s%s%s", dir[0] == '/' ? "" : s->workdir, dir[0] == '/' || dir[0] == '\0' ? "" : "/",
-		dir) < 0)
+	if (asprintf(&path, "%s%s%s", dir[0] == '/' ? "" : s->workdir,
+		dir[0] == '/' || dir[0] == '\0' ? "" : "/", dir) < 0)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->process.workdir = path;
 	if (stat(path, &st) != 0)
@@ -161,19 +166,20 @@ static uint64_t timeout_of(const Openshell__V1__ExecSandboxRequest *r)
 {
 	if (r->execution_timeout != NULL && r->execution_timeout->seconds >= 0) {
 		uint64_t ms = (uint64_t)r->execution_timeout->seconds * 1000 +
-		    (uint64_t)(r->execution_timeout->nanos > 0 ? r->execution_timeout->nanos : 0) / 1000000;
+		    (uint64_t)(r->execution_timeout->nanos > 0 ? r->execution_timeout->nanos : 0) /
+			1000000;
 		if (ms > 0)
 			return ms;
 	}
 	return (uint64_t)r->timeout_seconds * 1000;
 }
 
-int command_parse(const struct supervisor *s, const struct channel_request *r, struct command *c,
-    struct err *err)
+int command_parse(
+    const struct supervisor *s, const struct channel_request *r, struct command *c, struct err *err)
 {
 	memset(c, 0, sizeof(*c));
-	if (unpack_request(r, c, err) != 0 || build_argv(c, err) != 0 || build_environment(s, c, err) != 0 ||
-	    build_workdir(s, c, err) != 0) {
+	if (unpack_request(r, c, err) != 0 || build_argv(c, err) != 0 ||
+	    build_environment(s, c, err) != 0 || build_workdir(s, c, err) != 0) {
 		command_free(c);
 		return -1;
 	}

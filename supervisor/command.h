@@ -18,15 +18,15 @@
 
 struct command {
 	Openshell__V1__ExecSandboxRequest *request; /* what everything else points into */
-	void *message;				     /* the unpacked message that holds it */
+	void *message;                              /* the unpacked message that holds it */
 	struct process_options process;
 	uint64_t timeout_ms; /* 0: none */
 };
 
 /* Checks the first message of ExecSandbox or ExecSandboxInteractive. Errors are
  * INVALID_ARGUMENT and say which field; a working directory that is none is NOT_FOUND. */
-int command_parse(const struct supervisor *, const struct channel_request *, struct command *,
-    struct err *);
+int command_parse(
+    const struct supervisor *, const struct channel_request *, struct command *, struct err *);
 void command_free(struct command *);
 
 #endif

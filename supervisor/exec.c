@@ -22,19 +22,19 @@
 #include "supervisor/command.h"
 #include "supervisor/supervisor.h"
 
-#define EXEC_WINDOW ((size_t)256 << 10) /* bytes of one output read and not yet sent on */
-#define EXEC_GRACE_MS 2000		/* from SIGTERM or SIGHUP to SIGKILL */
-#define EXEC_DRAIN_MS 250		/* silence after which an output that others hold open is left */
-#define EXIT_TIMED_OUT 124		/* as timeout(1) */
+#define EXEC_WINDOW    ((size_t)256 << 10) /* bytes of one output read and not yet sent on */
+#define EXEC_GRACE_MS  2000                /* from SIGTERM or SIGHUP to SIGKILL */
+#define EXEC_DRAIN_MS  250 /* silence after which an output that others hold open is left */
+#define EXIT_TIMED_OUT 124 /* as timeout(1) */
 
-static const struct log_area area = {"exec"};
+static const struct log_area area = { "exec" };
 
-static const struct framed_field FIELD_STDOUT = {1, 1}, FIELD_STDERR = {2, 1};
+static const struct framed_field FIELD_STDOUT = { 1, 1 }, FIELD_STDERR = { 2, 1 };
 
 /* One output of the process. */
 struct output {
 	struct exec *exec;
-	struct fdio *fd;   /* NULL: drained, or never there */
+	struct fdio *fd;  /* NULL: drained, or never there */
 	size_t under_way; /* bytes written to the call and not yet gone */
 	struct framed_field field;
 };
@@ -98,7 +98,7 @@ static void finish(struct exec *e)
 	Openshell__V1__ExecSandboxExit body = OPENSHELL__V1__EXEC_SANDBOX_EXIT__INIT;
 	Openshell__V1__ExecSandboxEvent event = OPENSHELL__V1__EXEC_SANDBOX_EVENT__INIT;
 	uint8_t packed[64];
-	struct err err = {0};
+	struct err err = { 0 };
 
 	body.exit_code = e->timed_out ? EXIT_TIMED_OUT : e->exit_code;
 	event.payload_case = OPENSHELL__V1__EXEC_SANDBOX_EVENT__PAYLOAD_EXIT;
@@ -207,10 +207,10 @@ static void input_sent(void *cookie, size_t bytes)
 }
 
 static const struct fdio_ops output_ops = {
-    .data = output_data,
-    .eof = output_eof,
-    .sent = input_sent, /* a terminal is written to through its output */
-    .failed = output_failed,
+	.data = output_data,
+	.eof = output_eof,
+	.sent = input_sent, /* a terminal is written to through its output */
+	.failed = output_failed,
 };
 
 static void in_sent(void *cookie, size_t bytes)
@@ -229,7 +229,7 @@ static void in_failed(void *cookie, bool reading, const struct err *err)
 	e->in = NULL;
 }
 
-static const struct fdio_ops input_ops = {.sent = in_sent, .failed = in_failed};
+static const struct fdio_ops input_ops = { .sent = in_sent, .failed = in_failed };
 
 static struct fdio *input_of(struct exec *e)
 {
@@ -304,7 +304,8 @@ static void call_message(void *cookie, const uint8_t *message, size_t len)
 	}
 	if (input->payload_case == OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_RESIZE) {
 		if (e->tty && e->child != NULL && e->out.fd != NULL)
-			process_resize(fdio_fd(e->out.fd), input->resize->cols, input->resize->rows);
+			process_resize(
+			    fdio_fd(e->out.fd), input->resize->cols, input->resize->rows);
 	} else if (input->payload_case == OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START) {
 		call_fail(e, GRPC_INVALID_ARGUMENT, "a second start; stdin or resize was expected");
 	} else if (input->payload_case != OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_STDIN) {
@@ -321,11 +322,11 @@ static void call_sent(void *cookie, size_t bytes)
 }
 
 static const struct framed_ops call_ops = {
-    .payload = call_payload,
-    .message = call_message,
-    .end = call_end,
-    .sent = call_sent,
-    .closed = call_closed,
+	.payload = call_payload,
+	.message = call_message,
+	.end = call_end,
+	.sent = call_sent,
+	.closed = call_closed,
 };
 
 /* The beginning. */
@@ -334,11 +335,19 @@ static const struct framed_ops call_ops = {
 static int open_descriptors(struct exec *e, const struct process *p, struct err *err)
 {
 	struct loop *loop = e->sup->loop;
-	struct fdio_options out = {.read_fd = p->out, .write_fd = e->tty ? p->in : -1,
-	    .window = EXEC_WINDOW, .ops = &output_ops, .cookie = &e->out};
-	struct fdio_options errs = {.read_fd = p->err, .write_fd = -1, .window = EXEC_WINDOW,
-	    .ops = &output_ops, .cookie = &e->err};
-	struct fdio_options in = {.read_fd = -1, .write_fd = p->in, .ops = &input_ops, .cookie = e};
+	struct fdio_options out = { .read_fd = p->out,
+		.write_fd = e->tty ? p->in : -1,
+		.window = EXEC_WINDOW,
+		.ops = &output_ops,
+		.cookie = &e->out };
+	struct fdio_options errs = { .read_fd = p->err,
+		.write_fd = -1,
+		.window = EXEC_WINDOW,
+		.ops = &output_ops,
+		.cookie = &e->err };
+	struct fdio_options in = {
+		.read_fd = -1, .write_fd = p->in, .ops = &input_ops, .cookie = e
+	};
 
 	if ((e->out.fd = fdio_create(loop, &out, err)) == NULL) {
 		close(p->out);
@@ -378,7 +387,7 @@ static void start_failed(struct exec *e, int exit_code, const struct err *err)
 static void start(struct exec *e, const struct command *c, const struct channel_request *r)
 {
 	struct process p;
-	struct err err = {0};
+	struct err err = { 0 };
 	int exit_code;
 	const ProtobufCBinaryData *data = &c->request->stdin;
 
@@ -393,7 +402,8 @@ static void start(struct exec *e, const struct command *c, const struct channel_
 	if ((e->child = reaper_add(e->sup->reaper, p.pid, on_ended, e)) == NULL)
 		kill(-p.pid, SIGKILL);
 	if (open_descriptors(e, &p, &err) != 0 || e->child == NULL) {
-		call_fail(e, GRPC_RESOURCE_EXHAUSTED, err.code != GRPC_OK ? err.text : "out of memory");
+		call_fail(
+		    e, GRPC_RESOURCE_EXHAUSTED, err.code != GRPC_OK ? err.text : "out of memory");
 		return;
 	}
 	if (c->timeout_ms > 0)
@@ -424,8 +434,8 @@ static struct exec *exec_create(struct supervisor *s, struct framed *call, bool 
 	e->sup = s;
 	e->call = call;
 	e->tty = tty;
-	e->out = (struct output){.exec = e, .field = FIELD_STDOUT};
-	e->err = (struct output){.exec = e, .field = FIELD_STDERR};
+	e->out = (struct output){ .exec = e, .field = FIELD_STDOUT };
+	e->err = (struct output){ .exec = e, .field = FIELD_STDERR };
 	e->next = s->exec_list;
 	e->prev = &s->exec_list;
 	if (e->next != NULL)
@@ -440,11 +450,11 @@ void exec_open(struct framed *call, const struct channel_request *r, void *app)
 	struct supervisor *s = app;
 	struct command c;
 	struct exec *e;
-	struct err err = {0};
+	struct err err = { 0 };
 
 	if (s->execs >= SUPERVISOR_EXECS_MAX) {
-		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "%d commands run in this sandbox; end one first",
-		    SUPERVISOR_EXECS_MAX);
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED,
+		    "%d commands run in this sandbox; end one first", SUPERVISOR_EXECS_MAX);
 		framed_finish(call, &err);
 		return;
 	}

@@ -21,7 +21,7 @@
 
 #define FORWARD_CONNECT_MS 10000
 
-static const struct log_area area = {"forward"};
+static const struct log_area area = { "forward" };
 
 struct forward {
 	struct supervisor *sup;
@@ -35,7 +35,7 @@ struct forward {
 	struct timer *timer;
 	struct addrinfo *next; /* what is left to try, of ${all} */
 	struct addrinfo *all;
-	struct bufq early;   /* what it sent before; within the stream's window */
+	struct bufq early; /* what it sent before; within the stream's window */
 	bool service_ended, client_ended;
 };
 
@@ -80,7 +80,8 @@ static void socket_data(void *cookie, struct slice data)
 
 static void check_both_ended(struct forward *f)
 {
-	if (f->service_ended && f->client_ended && f->socket != NULL && fdio_queued(f->socket) == 0) {
+	if (f->service_ended && f->client_ended && f->socket != NULL &&
+	    fdio_queued(f->socket) == 0) {
 		fdio_free(f->socket);
 		f->socket = NULL;
 	}
@@ -117,10 +118,10 @@ static void socket_failed(void *cookie, bool reading, const struct err *why)
 }
 
 static const struct fdio_ops socket_ops = {
-    .data = socket_data,
-    .eof = socket_eof,
-    .sent = socket_sent,
-    .failed = socket_failed,
+	.data = socket_data,
+	.eof = socket_eof,
+	.sent = socket_sent,
+	.failed = socket_failed,
 };
 
 /* From the client. */
@@ -176,18 +177,20 @@ static void call_closed(void *cookie, const struct err *why)
 }
 
 static const struct framed_ops call_ops = {
-    .payload = call_payload,
-    .message = call_message,
-    .end = call_end,
-    .sent = call_sent,
-    .closed = call_closed,
+	.payload = call_payload,
+	.message = call_message,
+	.end = call_end,
+	.sent = call_sent,
+	.closed = call_closed,
 };
 
 /* Connecting. */
 
 static void connected(struct forward *f)
 {
-	struct fdio_options o = {.read_fd = f->fd, .write_fd = f->fd, .ops = &socket_ops, .cookie = f};
+	struct fdio_options o = {
+		.read_fd = f->fd, .write_fd = f->fd, .ops = &socket_ops, .cookie = f
+	};
 	struct err err;
 
 	watch_free(f->watch);
@@ -280,16 +283,19 @@ static void connect_next(struct forward *f)
 }
 
 /* The addresses to try, decided on what will be dialled and not on how it is spelt. */
-static struct addrinfo *loopback_addresses(const Openshell__V1__TcpRelayTarget *target, struct err *err)
+static struct addrinfo *loopback_addresses(
+    const Openshell__V1__TcpRelayTarget *target, struct err *err)
 {
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM };
 	struct addrinfo *first = NULL, *second = NULL;
 	bool by_name = strcasecmp(target->host, "localhost") == 0;
 	char port[8];
 
 	snprintf(port, sizeof(port), "%u", target->port);
 	if (target->port == 0 || target->port > 65535) {
-		err_set(err, GRPC_INVALID_ARGUMENT, "port %u is none; 1 to 65535 are", target->port);
+		err_set(
+		    err, GRPC_INVALID_ARGUMENT, "port %u is none; 1 to 65535 are", target->port);
 		return NULL;
 	}
 	if (getaddrinfo(by_name ? "127.0.0.1" : target->host, port, &hints, &first) != 0) {
@@ -299,7 +305,7 @@ static struct addrinfo *loopback_addresses(const Openshell__V1__TcpRelayTarget *
 		return NULL;
 	}
 	for (struct addrinfo *a = first; a != NULL; a = a->ai_next) {
-		struct address address = {.is_numeric = true, .sa_len = a->ai_addrlen};
+		struct address address = { .is_numeric = true, .sa_len = a->ai_addrlen };
 		memcpy(&address.sa, a->ai_addr, a->ai_addrlen);
 		if (!address_is_loopback(&address)) {
 			err_set(err, GRPC_PERMISSION_DENIED,
@@ -322,7 +328,8 @@ static struct addrinfo *parse_init(const struct channel_request *r, struct err *
 	    &openshell__v1__tcp_forward_frame__descriptor, r->first_message, r->first_len, &why);
 
 	if (frame == NULL)
-		err_set(err, (enum grpc_code)guard_status(why), "TcpForwardFrame: %s", guard_text(why));
+		err_set(
+		    err, (enum grpc_code)guard_status(why), "TcpForwardFrame: %s", guard_text(why));
 	else if (frame->payload_case != OPENSHELL__V1__TCP_FORWARD_FRAME__PAYLOAD_INIT)
 		err_set(err, GRPC_INVALID_ARGUMENT, "the first message of ForwardTcp must be init");
 	else if (frame->init->target_case != OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_TCP)
@@ -333,7 +340,8 @@ static struct addrinfo *parse_init(const struct channel_request *r, struct err *
 	return list;
 }
 
-static struct forward *forward_create(struct supervisor *s, struct framed *call, struct addrinfo *list)
+static struct forward *forward_create(
+    struct supervisor *s, struct framed *call, struct addrinfo *list)
 {
 	struct forward *f = calloc(1, sizeof(*f));
 
@@ -356,11 +364,12 @@ void forward_open(struct framed *call, const struct channel_request *r, void *ap
 {
 	struct supervisor *s = app;
 	struct forward *f;
-	struct err err = {0};
+	struct err err = { 0 };
 	struct addrinfo *list;
 
 	if (s->forwards >= SUPERVISOR_FORWARDS_MAX) {
-		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "%d connections are forwarded to this sandbox; close one",
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED,
+		    "%d connections are forwarded to this sandbox; close one",
 		    SUPERVISOR_FORWARDS_MAX);
 		framed_finish(call, &err);
 		return;

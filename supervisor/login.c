@@ -48,7 +48,7 @@ static bool read_all(int fd, struct text *out)
 
 	for (;;) {
 		uint64_t now = loop_now_us();
-		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct pollfd p = { .fd = fd, .events = POLLIN };
 		if (now >= until || poll(&p, 1, (int)((until - now) / 1000) + 1) == 0)
 			return false;
 		ssize_t n = read(fd, buf, sizeof(buf));
@@ -64,8 +64,8 @@ static bool read_all(int fd, struct text *out)
 /* Runs the shell; "A=1\0B=2\0" in ${out}. */
 static bool ask_shell(char *const *envp, const char *workdir, struct text *out)
 {
-	char *argv[] = {(char *)login_shell(), (char *)"-lc", (char *)"exec env -0", NULL};
-	const struct process_options o = {.argv = argv, .envp = envp, .workdir = workdir};
+	char *argv[] = { (char *)login_shell(), (char *)"-lc", (char *)"exec env -0", NULL };
+	const struct process_options o = { .argv = argv, .envp = envp, .workdir = workdir };
 	struct process p;
 	int exit_code, status;
 

@@ -17,12 +17,12 @@
 #include "supervisor/login.h"
 #include "supervisor/supervisor.h"
 
-#define TOKEN_MAX 4096
-#define WORKERS 4
+#define TOKEN_MAX     4096
+#define WORKERS       4
 #define WORKERS_QUEUE 1024
-#define END_KILL_MS 2000 /* for the sandbox's processes to die with us */
+#define END_KILL_MS   2000 /* for the sandbox's processes to die with us */
 
-static const struct log_area area = {"supervisor"};
+static const struct log_area area = { "supervisor" };
 
 struct options {
 	char *gateway;
@@ -36,28 +36,63 @@ struct options {
 };
 
 static const struct config_key keys[] = {
-    {.name = "gateway", .env = "TOWLINE_GATEWAY", .arg = "URL", .parse = config_string,
-	.offset = offsetof(struct options, gateway), .help = "where to dial: http://, https:// or unix:PATH"},
-    {.name = "sandbox-id", .env = "OPENSHELL_SANDBOX_ID", .arg = "ID", .parse = config_string,
-	.offset = offsetof(struct options, sandbox_id), .help = "which sandbox this is"},
-    {.name = "token-file", .env = "TOWLINE_TOKEN_FILE", .arg = "FILE", .parse = config_string,
-	.offset = offsetof(struct options, token_file), .help = "where the sandbox's token is read from, once"},
-    {.name = "workdir", .arg = "DIR", .parse = config_string, .dflt = ".",
-	.offset = offsetof(struct options, workdir), .help = "where commands run and relative paths start"},
-    {.name = "ca-file", .arg = "FILE", .parse = config_string,
-	.offset = offsetof(struct options, ca_file), .help = "whose certificates to trust, for https"},
-    {.name = "log-level", .env = "OPENSHELL_LOG_LEVEL", .arg = "LEVEL", .parse = config_string, .dflt = "info",
-	.offset = offsetof(struct options, log_level), .help = "error, warn, info, debug or trace"},
-    {.name = "log-format", .arg = "FORMAT", .parse = config_string, .dflt = "logfmt",
-	.offset = offsetof(struct options, log_format), .help = "logfmt or json"},
-    {.name = "help", .letter = 'h', .parse = config_bool, .offset = offsetof(struct options, help),
-	.help = "print this and exit", .flag_only = true},
-    {.name = "version", .parse = config_bool, .offset = offsetof(struct options, version),
-	.help = "print the version and exit", .flag_only = true},
-    {0},
+	{ .name = "gateway",
+	    .env = "TOWLINE_GATEWAY",
+	    .arg = "URL",
+	    .parse = config_string,
+	    .offset = offsetof(struct options, gateway),
+	    .help = "where to dial: http://, https:// or unix:PATH" },
+	{ .name = "sandbox-id",
+	    .env = "OPENSHELL_SANDBOX_ID",
+	    .arg = "ID",
+	    .parse = config_string,
+	    .offset = offsetof(struct options, sandbox_id),
+	    .help = "which sandbox this is" },
+	{ .name = "token-file",
+	    .env = "TOWLINE_TOKEN_FILE",
+	    .arg = "FILE",
+	    .parse = config_string,
+	    .offset = offsetof(struct options, token_file),
+	    .help = "where the sandbox's token is read from, once" },
+	{ .name = "workdir",
+	    .arg = "DIR",
+	    .parse = config_string,
+	    .dflt = ".",
+	    .offset = offsetof(struct options, workdir),
+	    .help = "where commands run and relative paths start" },
+	{ .name = "ca-file",
+	    .arg = "FILE",
+	    .parse = config_string,
+	    .offset = offsetof(struct options, ca_file),
+	    .help = "whose certificates to trust, for https" },
+	{ .name = "log-level",
+	    .env = "OPENSHELL_LOG_LEVEL",
+	    .arg = "LEVEL",
+	    .parse = config_string,
+	    .dflt = "info",
+	    .offset = offsetof(struct options, log_level),
+	    .help = "error, warn, info, debug or trace" },
+	{ .name = "log-format",
+	    .arg = "FORMAT",
+	    .parse = config_string,
+	    .dflt = "logfmt",
+	    .offset = offsetof(struct options, log_format),
+	    .help = "logfmt or json" },
+	{ .name = "help",
+	    .letter = 'h',
+	    .parse = config_bool,
+	    .offset = offsetof(struct options, help),
+	    .help = "print this and exit",
+	    .flag_only = true },
+	{ .name = "version",
+	    .parse = config_bool,
+	    .offset = offsetof(struct options, version),
+	    .help = "print the version and exit",
+	    .flag_only = true },
+	{ 0 },
 };
 
-static const char *const features[] = {"call", "data-connections", NULL};
+static const char *const features[] = { "call", "data-connections", NULL };
 
 static void serve_upload(struct framed *call, const struct channel_request *r, void *app)
 {
@@ -70,12 +105,12 @@ static void serve_download(struct framed *call, const struct channel_request *r,
 }
 
 static const struct channel_method methods[] = {
-    {.path = "/openshell.v1.OpenShell/ExecSandbox", .open = exec_open},
-    {.path = "/openshell.v1.OpenShell/ExecSandboxInteractive", .open = exec_open},
-    {.path = "/openshell.v1.OpenShell/ForwardTcp", .open = forward_open},
-    {.path = "/openshell.v1.OpenShell/UploadFile", .open = serve_upload},
-    {.path = "/openshell.v1.OpenShell/DownloadFile", .open = serve_download},
-    {0},
+	{ .path = "/openshell.v1.OpenShell/ExecSandbox", .open = exec_open },
+	{ .path = "/openshell.v1.OpenShell/ExecSandboxInteractive", .open = exec_open },
+	{ .path = "/openshell.v1.OpenShell/ForwardTcp", .open = forward_open },
+	{ .path = "/openshell.v1.OpenShell/UploadFile", .open = serve_upload },
+	{ .path = "/openshell.v1.OpenShell/DownloadFile", .open = serve_download },
+	{ 0 },
 };
 
 /* The token is read once and the file closed; ${out} is wiped by the caller. */
@@ -100,7 +135,7 @@ static int read_token(const char *path, char out[static TOKEN_MAX], struct err *
 /* Nobody in the sandbox may look into us, orphans come to us, nothing is inherited. */
 static void harden(void)
 {
-	const struct rlimit no_core = {0, 0};
+	const struct rlimit no_core = { 0, 0 };
 
 	prctl(PR_SET_DUMPABLE, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -166,22 +201,23 @@ static void on_rejected(void *app, const struct err *why)
 static int start(struct supervisor *s, const struct options *o, const char *token, struct err *err)
 {
 	char instance[37];
-	struct rpc_tls_options tls = {.ca_file = o->ca_file};
+	struct rpc_tls_options tls = { .ca_file = o->ca_file };
 	struct dialer_options d = {
-	    .url = o->gateway,
-	    .sandbox_id = o->sandbox_id,
-	    .token = token,
-	    .instance_id = instance,
-	    .methods = methods,
-	    .features = features,
-	    .app = s,
-	    .connected = on_connected,
-	    .disconnected = on_disconnected,
-	    .rejected = on_rejected,
+		.url = o->gateway,
+		.sandbox_id = o->sandbox_id,
+		.token = token,
+		.instance_id = instance,
+		.methods = methods,
+		.features = features,
+		.app = s,
+		.connected = on_connected,
+		.disconnected = on_disconnected,
+		.rejected = on_rejected,
 	};
-	struct transfer_options t = {.loop = s->loop, .workdir = open(s->workdir, O_PATH | O_DIRECTORY | O_CLOEXEC),
-	    .slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
-	struct workers_options w = {.threads = WORKERS, .max_queued = WORKERS_QUEUE};
+	struct transfer_options t = { .loop = s->loop,
+		.workdir = open(s->workdir, O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) };
+	struct workers_options w = { .threads = WORKERS, .max_queued = WORKERS_QUEUE };
 
 	random_uuid(instance);
 	if (t.workdir < 0 || t.slash < 0)
@@ -191,7 +227,8 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 	if ((s->workers = workers_create(&w, err)) == NULL)
 		return -1;
 	t.workers = s->workers;
-	if ((s->transfers = transfers_create(&t, err)) == NULL || (s->reaper = reaper_create(s->loop, err)) == NULL)
+	if ((s->transfers = transfers_create(&t, err)) == NULL ||
+	    (s->reaper = reaper_create(s->loop, err)) == NULL)
 		return -1;
 	s->dialer = dialer_create(s->loop, &d, err);
 	return s->dialer != NULL ? 0 : -1;
@@ -208,7 +245,8 @@ static int run(struct supervisor *s, const struct options *o, const char *token,
 	s->environment = own;
 	s->login_environment = login;
 	if ((s->loop = loop_create(0, err)) != NULL) {
-		struct signal_watch *term = signal_watch_create(s->loop, SIGTERM, on_signal, s, err);
+		struct signal_watch *term =
+		    signal_watch_create(s->loop, SIGTERM, on_signal, s, err);
 		struct signal_watch *intr = signal_watch_create(s->loop, SIGINT, on_signal, s, err);
 		r = term != NULL && intr != NULL ? start(s, o, token, err) : -1;
 		if (r == 0)
@@ -228,7 +266,8 @@ static int check_options(const struct options *o, struct err *err)
 	return 0;
 }
 
-static int parse_options(struct config *config, int argc, char *argv[], struct options *o, struct err *err)
+static int parse_options(
+    struct config *config, int argc, char *argv[], struct options *o, struct err *err)
 {
 	config_begin(config, keys, o);
 	int used = config_flags(config, argc, argv, false, err);
@@ -236,7 +275,8 @@ static int parse_options(struct config *config, int argc, char *argv[], struct o
 	if (used < 0)
 		return -1;
 	if (used < argc)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "\"%s\" is not understood; see --help", argv[used]);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "\"%s\" is not understood; see --help", argv[used]);
 	if (config_environment(config, err) != 0 || config_finish(config, err) != 0)
 		return -1;
 	return o->help || o->version ? 0 : check_options(o, err);
@@ -244,10 +284,10 @@ static int parse_options(struct config *config, int argc, char *argv[], struct o
 
 int main(int argc, char *argv[])
 {
-	struct options o = {0};
+	struct options o = { 0 };
 	struct config config;
-	struct supervisor s = {0};
-	struct err err = {0};
+	struct supervisor s = { 0 };
+	struct err err = { 0 };
 	char token[TOKEN_MAX];
 	enum log_level level;
 
@@ -257,7 +297,8 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	if (o.help) {
-		printf("usage: towline-supervisor --gateway URL --sandbox-id ID --token-file FILE [--workdir DIR]\n\n");
+		printf(
+		    "usage: towline-supervisor --gateway URL --sandbox-id ID --token-file FILE [--workdir DIR]\n\n");
 		config_help(keys, stdout);
 		return 0;
 	}
@@ -265,7 +306,8 @@ int main(int argc, char *argv[])
 		printf("towline-supervisor " TOWLINE_VERSION "\n");
 		return 0;
 	}
-	log_setup(2, strcmp(o.log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT, level);
+	log_setup(
+	    2, strcmp(o.log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT, level);
 	if ((s.workdir = realpath(o.workdir, NULL)) == NULL)
 		err_sys(&err, errno, "the working directory %s", o.workdir);
 	else if (read_token(o.token_file, token, &err) == 0) {

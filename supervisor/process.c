@@ -30,9 +30,10 @@ static void close_fd(int *fd)
 
 static int open_pipes(struct process *p, struct child_ends *c, struct err *err)
 {
-	int in[2] = {-1, -1}, out[2] = {-1, -1}, errs[2] = {-1, -1};
+	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, errs[2] = { -1, -1 };
 
-	if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 || pipe2(errs, O_CLOEXEC) != 0) {
+	if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0 ||
+	    pipe2(errs, O_CLOEXEC) != 0) {
 		int saved = errno;
 		for (int i = 0; i < 2; i++) {
 			close_fd(&in[i]);
@@ -41,23 +42,27 @@ static int open_pipes(struct process *p, struct child_ends *c, struct err *err)
 		}
 		return err_sys(err, saved, "pipes for the command");
 	}
-	*p = (struct process){.in = in[1], .out = out[0], .err = errs[0]};
-	*c = (struct child_ends){.in = in[0], .out = out[1], .err = errs[1]};
+	*p = (struct process){ .in = in[1], .out = out[0], .err = errs[0] };
+	*c = (struct child_ends){ .in = in[0], .out = out[1], .err = errs[1] };
 	return 0;
 }
 
 void process_resize(int tty, uint32_t cols, uint32_t rows)
 {
 	struct winsize size = {
-	    .ws_col = (unsigned short)(cols == 0 ? 80 : cols > SIZE_MAX_TTY ? SIZE_MAX_TTY : cols),
-	    .ws_row = (unsigned short)(rows == 0 ? 24 : rows > SIZE_MAX_TTY ? SIZE_MAX_TTY : rows),
+		.ws_col = (unsigned short)(cols == 0 ? 80
+			: cols > SIZE_MAX_TTY        ? SIZE_MAX_TTY
+						     : cols),
+		.ws_row = (unsigned short)(rows == 0 ? 24
+			: rows > SIZE_MAX_TTY        ? SIZE_MAX_TTY
+						     : rows),
 	};
 
 	ioctl(tty, TIOCSWINSZ, &size);
 }
 
-static int open_terminal(const struct process_options *o, struct process *p, struct child_ends *c,
-    struct err *err)
+static int open_terminal(
+    const struct process_options *o, struct process *p, struct child_ends *c, struct err *err)
 {
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 
@@ -69,7 +74,7 @@ static int open_terminal(const struct process_options *o, struct process *p, str
 		return err_sys(err, saved, "a terminal for the command");
 	}
 	process_resize(master, o->cols, o->rows);
-	*p = (struct process){.in = master, .out = master, .err = -1};
+	*p = (struct process){ .in = master, .out = master, .err = -1 };
 	c->in = c->out = c->err = -1;
 	return 0;
 }
@@ -131,8 +136,8 @@ static int describe_child(const struct process_options *o, const struct child_en
 
 	sigemptyset(&none);
 	sigfillset(&all);
-	if ((r = posix_spawnattr_setflags(attr,
-		 POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK)) != 0 ||
+	if ((r = posix_spawnattr_setflags(
+		 attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK)) != 0 ||
 	    (r = posix_spawnattr_setsigdefault(attr, &all)) != 0 ||
 	    (r = posix_spawnattr_setsigmask(attr, &none)) != 0)
 		return r;
@@ -152,8 +157,8 @@ static int describe_child(const struct process_options *o, const struct child_en
 	return posix_spawn_file_actions_addclosefrom_np(files, 3);
 }
 
-static int spawn_program(const struct process_options *o, const char *path, const struct child_ends *c,
-    pid_t *pid)
+static int spawn_program(
+    const struct process_options *o, const char *path, const struct child_ends *c, pid_t *pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -170,10 +175,11 @@ static int spawn_program(const struct process_options *o, const char *path, cons
 	return r;
 }
 
-int process_start(const struct process_options *o, struct process *p, int *exit_code, struct err *err)
+int process_start(
+    const struct process_options *o, struct process *p, int *exit_code, struct err *err)
 {
 	char path[PATH_MAX];
-	struct child_ends c = {.in = -1, .out = -1, .err = -1};
+	struct child_ends c = { .in = -1, .out = -1, .err = -1 };
 	int why = find_program(o, path);
 
 	*exit_code = why == ENOENT || why == ENOTDIR ? PROCESS_NOT_FOUND : PROCESS_NOT_EXECUTABLE;

@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 
-#define PROCESS_NOT_FOUND 127	   /* exit codes of a shell that cannot start a program */
+#define PROCESS_NOT_FOUND      127 /* exit codes of a shell that cannot start a program */
 #define PROCESS_NOT_EXECUTABLE 126
 
 /* Where programs are looked for when nobody says so. */

@@ -89,14 +89,15 @@ void reaper_free(struct reaper *r)
 	free(r);
 }
 
-struct child *reaper_add(struct reaper *r, pid_t pid, void (*ended)(void *cookie, int status), void *cookie)
+struct child *reaper_add(
+    struct reaper *r, pid_t pid, void (*ended)(void *cookie, int status), void *cookie)
 {
 	struct child *c = malloc(sizeof(*c));
 	char key[16];
 
 	if (c == NULL)
 		return NULL;
-	*c = (struct child){.reaper = r, .pid = pid, .ended = ended, .cookie = cookie};
+	*c = (struct child){ .reaper = r, .pid = pid, .ended = ended, .cookie = cookie };
 	key_of(pid, key);
 	if (map_put(r->children, key, c) != 0) {
 		free(c);
@@ -141,7 +142,7 @@ static size_t kill_children(void)
 
 void reaper_kill_all(unsigned ms)
 {
-	const struct timespec pause = {.tv_nsec = 2000000};
+	const struct timespec pause = { .tv_nsec = 2000000 };
 
 	/* What dies leaves its children to us, so this comes to an end. */
 	for (unsigned waited = 0; waited <= ms; waited += 2) {

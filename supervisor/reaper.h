@@ -21,7 +21,8 @@ void reaper_free(struct reaper *); /* asserts that no child is left; NULL is leg
 
 /* ${ended} runs once, from the loop, with the status of wait(2); then the child is
  * gone. To be called in the same turn in which the process was made. NULL: no memory. */
-struct child *reaper_add(struct reaper *, pid_t, void (*ended)(void *cookie, int status), void *cookie);
+struct child *reaper_add(
+    struct reaper *, pid_t, void (*ended)(void *cookie, int status), void *cookie);
 
 /* The number is valid as long as the child has not ended. */
 pid_t child_pid(const struct child *);

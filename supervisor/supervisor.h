@@ -14,7 +14,7 @@
 
 struct exec;
 
-#define SUPERVISOR_EXECS_MAX 1024    /* commands at once; more: RESOURCE_EXHAUSTED */
+#define SUPERVISOR_EXECS_MAX    1024 /* commands at once; more: RESOURCE_EXHAUSTED */
 #define SUPERVISOR_FORWARDS_MAX 4096 /* connections at once; likewise */
 
 /* Made by main; lives as long as the process. All on one loop. */
@@ -24,8 +24,8 @@ struct supervisor {
 	struct reaper *reaper;
 	struct transfers *transfers;
 	struct dialer *dialer;
-	const char *workdir;	 /* absolute */
-	char *const *environment; /* of every command, before the request's own */
+	const char *workdir;            /* absolute */
+	char *const *environment;       /* of every command, before the request's own */
 	char *const *login_environment; /* the same after a login shell has seen it */
 	size_t execs, forwards;
 	struct exec *exec_list; /* commands that run, whether or not their client is still there */

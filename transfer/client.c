@@ -71,7 +71,7 @@ void transfer_cancel(struct transfer *t)
 static void on_progress(void *cookie)
 {
 	struct transfer *t = cookie;
-	struct transfer_progress p = {.bytes = t->moved, .total = t->total};
+	struct transfer_progress p = { .bytes = t->moved, .total = t->total };
 
 	timer_start(t->progress, PROGRESS_MS);
 	t->ops->progress(t->cookie, &p);
@@ -85,7 +85,8 @@ static char *copy(const char *text, bool *failed)
 	return c;
 }
 
-struct transfer *transfer_create(struct loop *loop, const struct transfer_request *r, struct err *err)
+struct transfer *transfer_create(
+    struct loop *loop, const struct transfer_request *r, struct err *err)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	bool failed = t == NULL;
@@ -120,9 +121,10 @@ struct transfer *transfer_create(struct loop *loop, const struct transfer_reques
 	return t;
 }
 
-int transfer_call(struct transfer *t, const char *path, const struct framed_ops *ops, struct err *err)
+int transfer_call(
+    struct transfer *t, const char *path, const struct framed_ops *ops, struct err *err)
 {
-	struct rpc_client_call call = {.path = path};
+	struct rpc_client_call call = { .path = path };
 
 	t->call = framed_call(t->client, &call, NULL, ops, t, err);
 	return t->call != NULL ? 0 : -1;

@@ -21,16 +21,16 @@
 struct transfer;
 
 struct transfer_progress {
-	uint64_t bytes;	  /* content moved so far */
-	uint64_t total;	  /* 0: not known */
+	uint64_t bytes;   /* content moved so far */
+	uint64_t total;   /* 0: not known */
 	uint64_t entries; /* of an archive */
 };
 
 struct transfer_result {
-	uint64_t bytes;	     /* of content */
+	uint64_t bytes;      /* of content */
 	uint64_t wire_bytes; /* what was sent or received, archives' headers included */
 	uint64_t entries;    /* of an archive, its root too */
-	uint64_t files;	     /* those that are no directories */
+	uint64_t files;      /* those that are no directories */
 	uint64_t skipped;    /* entries left out, each told through note() */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */
@@ -51,12 +51,12 @@ struct transfer_request {
 	const char *sandbox;
 	const char *workspace; /* NULL or "": default */
 	const char *local;     /* path; "-" with fd set */
-	int fd;		       /* -1, or a descriptor to read from or write to instead of a file */
+	int fd;                /* -1, or a descriptor to read from or write to instead of a file */
 	const char *remote;
-	bool recursive;	       /* upload: local is a tree. Download: as_archive */
-	uint64_t offset, length; /* download of a range; 0, 0: all */
+	bool recursive;             /* upload: local is a tree. Download: as_archive */
+	uint64_t offset, length;    /* download of a range; 0, 0: all */
 	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
-	uint32_t mode;	       /* upload: permission bits, 0: of the local file */
+	uint32_t mode;              /* upload: permission bits, 0: of the local file */
 	const struct transfer_ops *ops;
 	void *cookie;
 };

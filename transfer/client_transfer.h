@@ -13,7 +13,7 @@ struct transfer {
 	struct workers *workers;
 	char *sandbox, *workspace, *local, *remote;
 	int user_fd; /* borrowed; -1: ${local} */
-	int fd;	     /* opened here, until a flow takes it */
+	int fd;      /* opened here, until a flow takes it */
 	bool recursive;
 	uint32_t mode;
 	uint64_t offset, length;

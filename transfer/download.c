@@ -23,7 +23,7 @@ struct download {
 	struct outflow *flow; /* NULL: not begun, or ended */
 	Openshell__V1__DownloadFileRequest *request;
 	bool opening;
-	int fd; /* the file, or the tree's root; the flow takes it */
+	int fd;           /* the file, or the tree's root; the flow takes it */
 	const char *name; /* of a tree, beneath ${fd} */
 	struct stat st;
 	uint64_t bytes; /* to send */
@@ -48,8 +48,9 @@ static int check_range(struct download *d, struct err *err)
 	uint64_t size = (uint64_t)d->st.st_size, offset = d->request->offset;
 
 	if (offset > size)
-		return err_set(err, GRPC_OUT_OF_RANGE, "%s: offset %" PRIu64 " is past its %" PRIu64 " bytes",
-		    d->request->remote_path, offset, size);
+		return err_set(err, GRPC_OUT_OF_RANGE,
+		    "%s: offset %" PRIu64 " is past its %" PRIu64 " bytes", d->request->remote_path,
+		    offset, size);
 	d->bytes = size - offset;
 	if (d->request->length != 0 && d->request->length < d->bytes)
 		d->bytes = d->request->length;
@@ -65,16 +66,20 @@ static int check_file(struct download *d, struct err *err)
 	if (fstat(d->fd, &d->st) != 0)
 		return err_sys(err, errno, "%s", path);
 	if (S_ISDIR(d->st.st_mode))
-		return err_set(err, GRPC_FAILED_PRECONDITION, "%s is a directory; ask for it as an archive", path);
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is a directory; ask for it as an archive", path);
 	if (!S_ISREG(d->st.st_mode))
-		return err_set(err, GRPC_FAILED_PRECONDITION, "%s is no file but a pipe, socket or device", path);
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is no file but a pipe, socket or device", path);
 	/* What rename, write and touch each change. */
-	snprintf(d->etag, sizeof(d->etag), "%" PRIx64 "-%" PRIx64 "-%" PRIx64 ".%lx-%" PRIx64 ".%lx",
-	    (uint64_t)d->st.st_ino, (uint64_t)d->st.st_size, (uint64_t)d->st.st_mtim.tv_sec,
+	snprintf(d->etag, sizeof(d->etag),
+	    "%" PRIx64 "-%" PRIx64 "-%" PRIx64 ".%lx-%" PRIx64 ".%lx", (uint64_t)d->st.st_ino,
+	    (uint64_t)d->st.st_size, (uint64_t)d->st.st_mtim.tv_sec,
 	    (unsigned long)d->st.st_mtim.tv_nsec, (uint64_t)d->st.st_ctim.tv_sec,
 	    (unsigned long)d->st.st_ctim.tv_nsec);
 	if (d->request->if_match[0] != '\0' && strcmp(d->request->if_match, d->etag) != 0)
-		return err_set(err, GRPC_FAILED_PRECONDITION, "%s is another file now: if_match differs", path);
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is another file now: if_match differs", path);
 	return check_range(d, err);
 }
 
@@ -149,7 +154,7 @@ static void send_trailer(struct download *d, struct flow_result *result)
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 
 	digest.algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
-	digest.value = (ProtobufCBinaryData){.len = DIGEST_SIZE, .data = result->digest};
+	digest.value = (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = result->digest };
 	trailer.digest = &digest;
 	trailer.bytes = result->wire;
 	trailer.entries = result->entries;
@@ -196,14 +201,17 @@ static enum tree_compression compression_of(const Openshell__V1__DownloadFileReq
 
 static void start_flow(struct download *d)
 {
-	struct flow_env env = {.loop = d->transfers->loop, .workers = d->transfers->workers,
-	    .ended = flow_ended, .cookie = d};
+	struct flow_env env = { .loop = d->transfers->loop,
+		.workers = d->transfers->workers,
+		.ended = flow_ended,
+		.cookie = d };
 
 	send_header(d);
 	if (d->err.code == GRPC_OK) {
-		d->flow = d->request->as_archive
-		    ? outflow_tree(&env, d->call, d->fd, d->name, compression_of(d->request), &d->err)
-		    : outflow_file(&env, d->call, d->fd, d->bytes, d->request->remote_path, &d->err);
+		d->flow = d->request->as_archive ? outflow_tree(&env, d->call, d->fd, d->name,
+						       compression_of(d->request), &d->err)
+						 : outflow_file(&env, d->call, d->fd, d->bytes,
+						       d->request->remote_path, &d->err);
 	}
 	if (d->flow != NULL)
 		d->fd = -1;
@@ -244,14 +252,15 @@ static void call_closed(void *cookie, const struct err *why)
 		download_free(d);
 }
 
-static const struct framed_ops call_ops = {.sent = call_sent, .closed = call_closed};
+static const struct framed_ops call_ops = { .sent = call_sent, .closed = call_closed };
 
 /* The beginning. */
 
 static int check_request(const Openshell__V1__DownloadFileRequest *q, struct err *err)
 {
 	if (q->remote_path[0] == '\0')
-		return err_set(err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name what to download");
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name what to download");
 	if (q->n_exclude > 0)
 		return err_set(err, GRPC_UNIMPLEMENTED, "exclude is not served yet; leave it out");
 	if (q->as_archive && (q->offset != 0 || q->length != 0 || q->if_match[0] != '\0'))
@@ -272,26 +281,34 @@ static int serve(struct transfers *t, struct framed *call, Openshell__V1__Downlo
 		transfers_leave(t, q->as_archive);
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	}
-	*d = (struct download){.transfers = t, .call = call, .request = q, .fd = -1, .opening = true,
-	    .job = {.run = run_open, .done = after_open}};
+	*d = (struct download){ .transfers = t,
+		.call = call,
+		.request = q,
+		.fd = -1,
+		.opening = true,
+		.job = { .run = run_open, .done = after_open } };
 	framed_bind(call, &call_ops, d);
 	if (workers_submit(t->workers, t->loop, &d->job) != 0) {
 		d->opening = false;
-		err_set(&d->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+		err_set(&d->err, GRPC_RESOURCE_EXHAUSTED,
+		    "too many file operations are waiting; try again");
 		finish(d);
 	}
 	return 0;
 }
 
-void transfer_serve_download(struct transfers *t, struct framed *call, const struct channel_request *r)
+void transfer_serve_download(
+    struct transfers *t, struct framed *call, const struct channel_request *r)
 {
 	enum guard_result why;
-	struct err err = {0};
-	Openshell__V1__DownloadFileRequest *q = codec_unpack(
-	    &openshell__v1__download_file_request__descriptor, r->first_message, r->first_len, &why);
+	struct err err = { 0 };
+	Openshell__V1__DownloadFileRequest *q =
+	    codec_unpack(&openshell__v1__download_file_request__descriptor, r->first_message,
+		r->first_len, &why);
 
 	if (q == NULL)
-		err_set(&err, (enum grpc_code)guard_status(why), "DownloadFileRequest: %s", guard_text(why));
+		err_set(&err, (enum grpc_code)guard_status(why), "DownloadFileRequest: %s",
+		    guard_text(why));
 	else if (serve(t, call, q, &err) != 0)
 		codec_free(q);
 	if (err.code != GRPC_OK)

@@ -29,23 +29,24 @@
 #include "transfer/place.h"
 #include "transfer/tree.h"
 
-#define FLOW_CHUNK ((size_t)1 << 20)	   /* bytes of one message sent */
-#define FLOW_FIRST_CHUNK ((size_t)64 << 10) /* so that the first byte does not wait for the millionth */
-#define FLOW_WINDOW ((size_t)4 << 20)	   /* bytes read ahead of what has left */
+#define FLOW_CHUNK ((size_t)1 << 20) /* bytes of one message sent */
+#define FLOW_FIRST_CHUNK \
+	((size_t)64 << 10)            /* so that the first byte does not wait for the millionth */
+#define FLOW_WINDOW ((size_t)4 << 20) /* bytes read ahead of what has left */
 
 struct flow_env {
 	struct loop *loop;
 	struct workers *workers;
 	void (*ended)(void *cookie, const struct err *err); /* code GRPC_OK: all of it went well */
-	void (*note)(void *cookie, const char *text);	    /* for people; any thread; may be NULL */
+	void (*note)(void *cookie, const char *text); /* for people; any thread; may be NULL */
 	void *cookie;
 };
 
 struct flow_result {
-	uint64_t bytes;	  /* of content */
-	uint64_t wire;	  /* bytes that went through the call */
+	uint64_t bytes;   /* of content */
+	uint64_t wire;    /* bytes that went through the call */
 	uint64_t entries; /* of a tree */
-	uint64_t files;	  /* of a tree: those that are no directories */
+	uint64_t files;   /* of a tree: those that are no directories */
 	uint64_t skipped;
 	uint8_t digest[DIGEST_SIZE]; /* XXH3-128 of the bytes that went through the call */
 };
@@ -88,8 +89,8 @@ struct inflow *inflow_fd(const struct inflow_env *, int fd, struct err *);
 
 /* ${open} gives the directory to unpack into, on the flow's thread; ${arg} must live
  * until ended(). */
-struct inflow *inflow_tree(const struct inflow_env *, int (*open)(void *arg, struct err *), void *arg,
-    struct err *);
+struct inflow *inflow_tree(
+    const struct inflow_env *, int (*open)(void *arg, struct err *), void *arg, struct err *);
 
 void inflow_push(struct inflow *, struct slice); /* takes it, always */
 

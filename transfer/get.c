@@ -36,9 +36,11 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->result.files = t->recursive ? r.files : 1;
 	t->result.skipped = r.skipped;
 	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
-	if (copy.code == GRPC_OK && t->recursive && t->user_fd < 0 && r.entries != t->result.entries)
-		err_set(&copy, GRPC_DATA_LOSS, "%s: %" PRIu64 " entries came of the %" PRIu64 " that were sent",
-		    t->remote, r.entries, t->result.entries);
+	if (copy.code == GRPC_OK && t->recursive && t->user_fd < 0 &&
+	    r.entries != t->result.entries)
+		err_set(&copy, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " entries came of the %" PRIu64 " that were sent", t->remote,
+		    r.entries, t->result.entries);
 	if (copy.code != GRPC_OK)
 		transfer_fail(t, &copy);
 	transfer_check_done(t);
@@ -55,18 +57,22 @@ static int open_root(void *arg, struct err *err)
 	return fd >= 0 ? fd : err_sys(err, errno, "%s", t->local);
 }
 
-static int start_flow(struct transfer *t, const Openshell__V1__DownloadFileHeader *h, struct err *err)
+static int start_flow(
+    struct transfer *t, const Openshell__V1__DownloadFileHeader *h, struct err *err)
 {
-	struct inflow_env env = {.flow = {.loop = t->loop, .workers = t->workers, .ended = flow_ended,
-				     .note = transfer_note, .cookie = t},
-	    .used = flow_used};
+	struct inflow_env env = { .flow = { .loop = t->loop,
+				      .workers = t->workers,
+				      .ended = flow_ended,
+				      .note = transfer_note,
+				      .cookie = t },
+		.used = flow_used };
 	struct place_options o = {
-	    .workdir = AT_FDCWD,
-	    .path = t->local,
-	    .slash = t->fd,
-	    .size_known = true,
-	    .size = h->size_bytes,
-	    .mode = h->mode & 0777,
+		.workdir = AT_FDCWD,
+		.path = t->local,
+		.slash = t->fd,
+		.size_known = true,
+		.size = h->size_bytes,
+		.mode = h->mode & 0777,
 	};
 
 	t->total = h->size_bytes;
@@ -77,8 +83,8 @@ static int start_flow(struct transfer *t, const Openshell__V1__DownloadFileHeade
 	else {
 		if (h->modified_time != NULL) {
 			o.has_mtime = true;
-			o.mtime = (struct timespec){.tv_sec = h->modified_time->seconds,
-			    .tv_nsec = h->modified_time->nanos};
+			o.mtime = (struct timespec){ .tv_sec = h->modified_time->seconds,
+				.tv_nsec = h->modified_time->nanos };
 		}
 		t->in = inflow_file(&env, &o, err);
 	}
@@ -86,7 +92,8 @@ static int start_flow(struct transfer *t, const Openshell__V1__DownloadFileHeade
 }
 
 /* Only the trailer makes a download complete; its digest is checked by the flow. */
-static int take_trailer(struct transfer *t, const Openshell__V1__DownloadFileTrailer *trailer, struct err *err)
+static int take_trailer(
+    struct transfer *t, const Openshell__V1__DownloadFileTrailer *trailer, struct err *err)
 {
 	bool has = trailer->digest != NULL && trailer->digest->value.len == DIGEST_SIZE &&
 	    trailer->digest->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
@@ -104,13 +111,14 @@ static void call_message(void *cookie, const uint8_t *message, size_t len)
 {
 	struct transfer *t = cookie;
 	enum guard_result why;
-	struct err err = {0};
+	struct err err = { 0 };
 	Openshell__V1__DownloadFileResponse *r =
 	    codec_unpack(&openshell__v1__download_file_response__descriptor, message, len, &why);
 
 	if (r == NULL)
 		err_set(&err, GRPC_INTERNAL, "DownloadFileResponse: %s", guard_text(why));
-	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER && t->in == NULL)
+	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER &&
+	    t->in == NULL)
 		start_flow(t, r->header, &err);
 	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER)
 		take_trailer(t, r->trailer, &err);
@@ -141,14 +149,15 @@ static void call_over(struct transfer *t, const struct err *why)
 	if (why->code != GRPC_OK && t->err.code == GRPC_OK && !t->answered)
 		t->err = *why;
 	if (!t->answered && t->err.code == GRPC_OK)
-		err_set(&t->err, GRPC_DATA_LOSS, "%s: the download ended before it was complete", t->remote);
+		err_set(&t->err, GRPC_DATA_LOSS, "%s: the download ended before it was complete",
+		    t->remote);
 	if (!t->answered && t->in != NULL)
 		inflow_abort(t->in, &t->err);
 }
 
 static void call_end(void *cookie, const struct err *status)
 {
-	struct err none = {0};
+	struct err none = { 0 };
 
 	call_over(cookie, status != NULL ? status : &none);
 }
@@ -163,16 +172,17 @@ static void call_closed(void *cookie, const struct err *why)
 }
 
 static const struct framed_ops call_ops = {
-    .payload = call_payload,
-    .message = call_message,
-    .end = call_end,
-    .closed = call_closed,
+	.payload = call_payload,
+	.message = call_message,
+	.end = call_end,
+	.closed = call_closed,
 };
 
 static int send_request(struct transfer *t, struct err *err)
 {
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope =
+	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
 	size_t len;
 
 	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
@@ -214,7 +224,8 @@ static int make_absolute(char **path, struct err *err)
 	return 0;
 }
 
-struct transfer *transfer_download(struct loop *loop, const struct transfer_request *r, struct err *err)
+struct transfer *transfer_download(
+    struct loop *loop, const struct transfer_request *r, struct err *err)
 {
 	struct transfer *t = transfer_create(loop, r, err);
 

@@ -6,8 +6,8 @@
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
-#define INFLOW_SLICES_MAX 65536 /* of one batch; more are too small to be honest */
-#define INFLOW_LANE ((size_t)8 << 20) /* bytes; more than any stream window */
+#define INFLOW_SLICES_MAX 65536             /* of one batch; more are too small to be honest */
+#define INFLOW_LANE       ((size_t)8 << 20) /* bytes; more than any stream window */
 
 /* What a worker does next with a file. */
 enum inflow_step { INFLOW_OPENING, INFLOW_IDLE, INFLOW_WRITING, INFLOW_ENDING };
@@ -19,7 +19,7 @@ struct inflow {
 	struct flow_result result;
 	uint8_t expected[DIGEST_SIZE];
 	bool has_expected, eof, ended;
-	struct err err;	  /* what went wrong first; of the job while it runs */
+	struct err err;   /* what went wrong first; of the job while it runs */
 	struct err abort; /* why to undo; code GRPC_OK: go on */
 	struct post post;
 
@@ -28,9 +28,9 @@ struct inflow {
 	struct place_options place_options;
 	char *path;
 	struct place *place;
-	int fd;			 /* borrowed; -1: a place */
-	struct bufq waiting;	 /* came while a job runs; bounded by the stream's window */
-	struct bufq batch;	 /* with the job */
+	int fd;              /* borrowed; -1: a place */
+	struct bufq waiting; /* came while a job runs; bounded by the stream's window */
+	struct bufq batch;   /* with the job */
 	size_t batch_bytes;
 
 	/* A tree: */
@@ -82,7 +82,8 @@ static int check_digest(struct inflow *i, struct err *err)
 {
 	digest_value(i->digest, i->result.digest);
 	if (i->has_expected && memcmp(i->result.digest, i->expected, DIGEST_SIZE) != 0)
-		return err_set(err, GRPC_DATA_LOSS, "the digest of what came is not that of what was sent");
+		return err_set(
+		    err, GRPC_DATA_LOSS, "the digest of what came is not that of what was sent");
 	return 0;
 }
 
@@ -194,7 +195,8 @@ static void submit(struct inflow *i, enum inflow_step step, void (*run)(struct j
 		return;
 	/* No room with the workers: undoing is short, so it is done here. */
 	i->step = INFLOW_IDLE;
-	err_set(&i->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+	err_set(
+	    &i->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
 	run_abort(&i->job);
 	end_later(i);
 }
@@ -220,7 +222,8 @@ static void next_step(struct inflow *i)
 	}
 }
 
-struct inflow *inflow_file(const struct inflow_env *env, const struct place_options *options, struct err *err)
+struct inflow *inflow_file(
+    const struct inflow_env *env, const struct place_options *options, struct err *err)
 {
 	struct inflow *i = inflow_create(env, err);
 
@@ -272,8 +275,8 @@ static void tell(void *cookie, const char *text)
 static int unpack(struct lane *lane, void *arg, struct err *err)
 {
 	struct inflow *i = arg;
-	struct unpacker unpacker = {.flow = i, .lane = lane};
-	struct tree_unpack u = {.pull = pull, .note = tell, .cookie = &unpacker, .links = true};
+	struct unpacker unpacker = { .flow = i, .lane = lane };
+	struct tree_unpack u = { .pull = pull, .note = tell, .cookie = &unpacker, .links = true };
 	const void *rest;
 	ssize_t n;
 
@@ -312,10 +315,10 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 	i->env.flow.ended(i->env.flow.cookie, &i->err);
 }
 
-static const struct lane_ops lane_ops = {.used = lane_used, .ended = lane_ended};
+static const struct lane_ops lane_ops = { .used = lane_used, .ended = lane_ended };
 
-struct inflow *inflow_tree(const struct inflow_env *env, int (*open)(void *arg, struct err *), void *arg,
-    struct err *err)
+struct inflow *inflow_tree(
+    const struct inflow_env *env, int (*open)(void *arg, struct err *), void *arg, struct err *err)
 {
 	struct inflow *i = inflow_create(env, err);
 
@@ -323,7 +326,8 @@ struct inflow *inflow_tree(const struct inflow_env *env, int (*open)(void *arg, 
 		return NULL;
 	i->open = open;
 	i->open_arg = arg;
-	if ((i->lane = lane_start(env->flow.loop, INFLOW_LANE, unpack, i, &lane_ops, i, err)) == NULL) {
+	if ((i->lane = lane_start(env->flow.loop, INFLOW_LANE, unpack, i, &lane_ops, i, err)) ==
+	    NULL) {
 		inflow_free(i);
 		return NULL;
 	}
@@ -354,7 +358,8 @@ void inflow_push(struct inflow *i, struct slice s)
 	}
 	if (i->ended || i->abort.code != GRPC_OK || bufq_push(&i->waiting, s) != 0) {
 		if (!i->ended && i->abort.code == GRPC_OK)
-			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED, "the chunks are too small and too many");
+			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED,
+			    "the chunks are too small and too many");
 		slice_release(&s);
 		i->env.used(i->env.flow.cookie, len);
 	}

@@ -20,12 +20,12 @@ struct lane {
 
 	pthread_mutex_t lock; /* over all that follows */
 	pthread_cond_t moved;
-	struct bufq queue;   /* either way */
-	size_t used;	     /* inbound: bytes the loop has not been told of */
-	size_t under_way;    /* outbound: bytes written and not credited */
+	struct bufq queue; /* either way */
+	size_t used;       /* inbound: bytes the loop has not been told of */
+	size_t under_way;  /* outbound: bytes written and not credited */
 	bool eof, aborted, ended;
 	int result;
-	struct err err;	     /* of the thread */
+	struct err err; /* of the thread */
 	struct err abort;
 	struct post post;
 	bool posted;
@@ -76,7 +76,7 @@ static void lane_post(struct post *post)
 static void *thread_main(void *arg)
 {
 	struct lane *l = arg;
-	struct err err = {0};
+	struct err err = { 0 };
 	int result = l->work(l, l->arg, &err);
 
 	slice_release(&l->current);
@@ -101,8 +101,9 @@ static int start_thread(struct lane *l)
 	return r;
 }
 
-struct lane *lane_start(struct loop *loop, size_t window, int (*work)(struct lane *, void *arg, struct err *),
-    void *arg, const struct lane_ops *ops, void *cookie, struct err *err)
+struct lane *lane_start(struct loop *loop, size_t window,
+    int (*work)(struct lane *, void *arg, struct err *), void *arg, const struct lane_ops *ops,
+    void *cookie, struct err *err)
 {
 	struct lane *l = calloc(1, sizeof(*l));
 
@@ -133,7 +134,9 @@ struct lane *lane_start(struct loop *loop, size_t window, int (*work)(struct lan
 int lane_push(struct lane *l, struct slice s)
 {
 	pthread_mutex_lock(&l->lock);
-	int r = l->aborted || l->ended || l->eof || l->queue.bytes > l->window ? -1 : bufq_push(&l->queue, s);
+	int r = l->aborted || l->ended || l->eof || l->queue.bytes > l->window
+	    ? -1
+	    : bufq_push(&l->queue, s);
 	pthread_cond_signal(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 	return r;

@@ -30,8 +30,9 @@ struct lane_ops {
 
 /* Starts a thread that runs ${work}; ${window} bounds what waits in it. Callbacks
  * come from the loop. NULL: no thread to be had. */
-struct lane *lane_start(struct loop *, size_t window, int (*work)(struct lane *, void *arg, struct err *),
-    void *arg, const struct lane_ops *, void *cookie, struct err *);
+struct lane *lane_start(struct loop *, size_t window,
+    int (*work)(struct lane *, void *arg, struct err *), void *arg, const struct lane_ops *,
+    void *cookie, struct err *);
 
 /* On the loop. Inbound: takes the slice on success, -1 when the thread reads no more
  * (and used() will not tell of it) or the window is passed. */

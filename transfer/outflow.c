@@ -33,8 +33,8 @@ struct outflow {
 
 static void read_more(struct outflow *);
 
-static struct outflow *outflow_create(const struct flow_env *env, struct framed *call, int fd,
-    const char *name, struct err *err)
+static struct outflow *outflow_create(
+    const struct flow_env *env, struct framed *call, int fd, const char *name, struct err *err)
 {
 	struct outflow *o = calloc(1, sizeof(*o));
 
@@ -176,13 +176,14 @@ static void read_more(struct outflow *o)
 		o->reading = false;
 		block_unref(o->block);
 		o->block = NULL;
-		err_set(&o->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+		err_set(&o->err, GRPC_RESOURCE_EXHAUSTED,
+		    "too many file operations are waiting; try again");
 		end_later(o);
 	}
 }
 
-struct outflow *outflow_file(const struct flow_env *env, struct framed *call, int fd, uint64_t bytes,
-    const char *name, struct err *err)
+struct outflow *outflow_file(const struct flow_env *env, struct framed *call, int fd,
+    uint64_t bytes, const char *name, struct err *err)
 {
 	struct outflow *o = outflow_create(env, call, fd, name, err);
 
@@ -218,9 +219,13 @@ static void tell(void *cookie, const char *text)
 static int pack(struct lane *lane, void *arg, struct err *err)
 {
 	struct outflow *o = arg;
-	struct packer packer = {.flow = o, .lane = lane};
-	struct tree_pack p = {.root = o->fd, .name = o->name, .compression = o->compression, .push = push,
-	    .note = tell, .cookie = &packer};
+	struct packer packer = { .flow = o, .lane = lane };
+	struct tree_pack p = { .root = o->fd,
+		.name = o->name,
+		.compression = o->compression,
+		.push = push,
+		.note = tell,
+		.cookie = &packer };
 
 	return tree_pack(&p, &o->tree, err);
 }
@@ -256,10 +261,10 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 	o->env.ended(o->env.cookie, &o->err);
 }
 
-static const struct lane_ops lane_ops = {.data = lane_data, .ended = lane_ended};
+static const struct lane_ops lane_ops = { .data = lane_data, .ended = lane_ended };
 
-struct outflow *outflow_tree(const struct flow_env *env, struct framed *call, int root, const char *name,
-    enum tree_compression compression, struct err *err)
+struct outflow *outflow_tree(const struct flow_env *env, struct framed *call, int root,
+    const char *name, enum tree_compression compression, struct err *err)
 {
 	struct outflow *o = outflow_create(env, call, root, name, err);
 

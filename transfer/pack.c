@@ -85,7 +85,8 @@ static int pack_content(struct pack *p, int fd, const char *path, uint64_t size)
 		if (n < 0)
 			return err_sys(p->err, errno, "%s", path);
 		if (n == 0)
-			return err_set(p->err, GRPC_ABORTED, "%s: the file shrank while it was read", path);
+			return err_set(
+			    p->err, GRPC_ABORTED, "%s: the file shrank while it was read", path);
 		if (archive_write_data(p->a, p->buffer, (size_t)n) != n)
 			return archive_failed(p);
 		left -= (uint64_t)n;
@@ -113,7 +114,8 @@ static int pack_file(struct pack *p, int dir, const char *name, const char *path
 	return r;
 }
 
-static int pack_link(struct pack *p, int dir, const char *name, const char *path, const struct stat *st)
+static int pack_link(
+    struct pack *p, int dir, const char *name, const char *path, const struct stat *st)
 {
 	char target[TREE_PATH_MAX];
 	ssize_t n = readlinkat(dir, name, target, sizeof(target) - 1);
@@ -131,7 +133,8 @@ static int pack_link(struct pack *p, int dir, const char *name, const char *path
 	return write_header(p, path, st);
 }
 
-static int pack_directory(struct pack *p, int dir, const char *name, const char *path, unsigned depth);
+static int pack_directory(
+    struct pack *p, int dir, const char *name, const char *path, unsigned depth);
 
 static int pack_one(struct pack *p, int dir, const char *name, const char *path, unsigned depth)
 {
@@ -177,7 +180,8 @@ static int pack_children(struct pack *p, int fd, const char *path, unsigned dept
 	return r;
 }
 
-static int pack_directory(struct pack *p, int dir, const char *name, const char *path, unsigned depth)
+static int pack_directory(
+    struct pack *p, int dir, const char *name, const char *path, unsigned depth)
 {
 	struct stat st;
 
@@ -239,7 +243,7 @@ static int pack_all(struct pack *p)
 
 int tree_pack(const struct tree_pack *opt, struct tree_result *result, struct err *err)
 {
-	struct pack p = {.opt = opt, .result = result, .err = err};
+	struct pack p = { .opt = opt, .result = result, .err = err };
 	int r = -1;
 
 	memset(result, 0, sizeof(*result));

@@ -17,15 +17,15 @@
 
 struct place {
 	struct place_options opt;
-	int parent;		     /* the target's directory */
-	int fd;			     /* the part file */
+	int parent;                  /* the target's directory */
+	int fd;                      /* the part file */
 	char name[BENEATH_NAME_MAX]; /* in the directory */
 	char part[BENEATH_NAME_MAX];
 	mode_t mode;
 	uint64_t written;
 	struct digest *digest;
 	struct crypto_sha256 *sha256; /* only when that is what was promised */
-	char *path;		      /* as it was asked for, for errors */
+	char *path;                   /* as it was asked for, for errors */
 };
 
 static void place_free(struct place *p)
@@ -84,17 +84,18 @@ static void name_part(struct place *p)
 static int make_part(struct place *p, struct err *err)
 {
 	name_part(p);
-	p->fd = openat(p->parent, p->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	p->fd =
+	    openat(p->parent, p->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (p->fd < 0)
 		return err_sys(err, errno, "%s", p->path);
 	if (!p->opt.size_known || p->opt.size == 0)
 		return 0;
 	if (p->opt.size > INT64_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a size of %" PRIu64 " bytes", p->path,
-		    p->opt.size);
+		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a size of %" PRIu64 " bytes",
+		    p->path, p->opt.size);
 	/* A full disk is found before the bytes are sent, not after. */
-	if (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)p->opt.size) != 0 && errno != EOPNOTSUPP &&
-	    errno != ENOSYS && errno != EINVAL)
+	if (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)p->opt.size) != 0 &&
+	    errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
 		return err_sys(err, errno, "%s: %" PRIu64 " bytes", p->path, p->opt.size);
 	return 0;
 }
@@ -123,9 +124,11 @@ struct place *place_open(const struct place_options *opt, struct err *err)
 	p->digest = digest_create();
 	if (opt->digest == PLACE_DIGEST_SHA256)
 		p->sha256 = crypto_sha256_create();
-	if (p->path == NULL || p->digest == NULL || (opt->digest == PLACE_DIGEST_SHA256 && p->sha256 == NULL)) {
+	if (p->path == NULL || p->digest == NULL ||
+	    (opt->digest == PLACE_DIGEST_SHA256 && p->sha256 == NULL)) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	} else if (open_parent(p, err) == 0 && look_at_target(p, err) == 0 && make_part(p, err) == 0) {
+	} else if (open_parent(p, err) == 0 && look_at_target(p, err) == 0 &&
+	    make_part(p, err) == 0) {
 		return p;
 	}
 	place_abort(p);
@@ -137,8 +140,8 @@ int place_write(struct place *p, const void *bytes, size_t len, struct err *err)
 	const uint8_t *at = bytes;
 
 	if (p->opt.size_known && len > p->opt.size - p->written)
-		return err_set(err, GRPC_DATA_LOSS, "%s: more than the %" PRIu64 " bytes that were promised",
-		    p->path, p->opt.size);
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: more than the %" PRIu64 " bytes that were promised", p->path, p->opt.size);
 	digest_update(p->digest, bytes, len);
 	if (p->sha256 != NULL)
 		crypto_sha256_update(p->sha256, bytes, len);
@@ -167,21 +170,22 @@ static int verify(struct place *p, uint8_t digest[static 16], struct err *err)
 
 	digest_value(p->digest, digest);
 	if (p->opt.size_known && p->written != p->opt.size)
-		return err_set(err, GRPC_DATA_LOSS, "%s: %" PRIu64 " of the %" PRIu64 " promised bytes came",
-		    p->path, p->written, p->opt.size);
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " of the %" PRIu64 " promised bytes came", p->path, p->written,
+		    p->opt.size);
 	if (p->sha256 != NULL)
 		crypto_sha256_value(p->sha256, sha256);
 	if ((p->opt.digest == PLACE_DIGEST_XXH3_128 && memcmp(digest, p->opt.expected, 16) != 0) ||
 	    (p->sha256 != NULL && memcmp(sha256, p->opt.expected, sizeof(sha256)) != 0))
-		return err_set(err, GRPC_DATA_LOSS, "%s: the digest of what came is not the promised one",
-		    p->path);
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: the digest of what came is not the promised one", p->path);
 	return 0;
 }
 
 /* Mode and times, then durable, then visible, then durably visible. */
 static int publish(struct place *p, struct err *err)
 {
-	struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, p->opt.mtime};
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, p->opt.mtime };
 
 	if (fchmod(p->fd, p->mode) != 0)
 		return err_sys(err, errno, "%s: mode", p->path);

@@ -39,7 +39,8 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 
 	t->answered = true;
 	if (t->recursive) {
-		if (r->bytes_written == t->result.bytes && (r->entries == 0 || r->entries == t->result.entries))
+		if (r->bytes_written == t->result.bytes &&
+		    (r->entries == 0 || r->entries == t->result.entries))
 			return;
 	} else if (r->digest != NULL && r->digest->value.len == DIGEST_SIZE) {
 		t->result.has_digest = true;
@@ -48,7 +49,8 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 	} else if (r->bytes_written == t->result.bytes) {
 		return; /* a server that gives no digest */
 	}
-	err_set(&err, GRPC_DATA_LOSS, "%s: what the sandbox has stored is not what was sent", t->remote);
+	err_set(&err, GRPC_DATA_LOSS, "%s: what the sandbox has stored is not what was sent",
+	    t->remote);
 	transfer_fail(t, &err);
 }
 
@@ -76,7 +78,8 @@ static void call_end(void *cookie, const struct err *status)
 	if (status != NULL && status->code != GRPC_OK && t->err.code == GRPC_OK)
 		t->err = *status;
 	else if (!t->answered && t->err.code == GRPC_OK)
-		err_set(&t->err, GRPC_INTERNAL, "%s: the sandbox did not say that it has stored it", t->remote);
+		err_set(&t->err, GRPC_INTERNAL, "%s: the sandbox did not say that it has stored it",
+		    t->remote);
 	if (t->out != NULL)
 		outflow_stop(t->out); /* it will not be read */
 }
@@ -103,17 +106,18 @@ static void call_closed(void *cookie, const struct err *why)
 }
 
 static const struct framed_ops call_ops = {
-    .message = call_message,
-    .end = call_end,
-    .sent = call_sent,
-    .closed = call_closed,
+	.message = call_message,
+	.end = call_end,
+	.sent = call_sent,
+	.closed = call_closed,
 };
 
 static int send_metadata(struct transfer *t, const struct stat *st, struct err *err)
 {
 	Openshell__V1__UploadFileRequest request = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
 	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope =
+	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
 	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
 	size_t len;
 
@@ -145,16 +149,19 @@ static int send_metadata(struct transfer *t, const struct stat *st, struct err *
 
 static int start_flow(struct transfer *t, const struct stat *st, struct err *err)
 {
-	struct flow_env env = {.loop = t->loop, .workers = t->workers, .ended = flow_ended, .note = transfer_note,
-	    .cookie = t};
+	struct flow_env env = { .loop = t->loop,
+		.workers = t->workers,
+		.ended = flow_ended,
+		.note = transfer_note,
+		.cookie = t };
 
 	if (transfer_call(t, "/openshell.v1.OpenShell/UploadFile", &call_ops, err) != 0 ||
 	    send_metadata(t, st, err) != 0)
 		return -1;
 	t->total = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
 	t->out = t->recursive ? outflow_tree(&env, t->call, t->fd, ".", TREE_COMPRESSION_NONE, err)
-			      : outflow_file(&env, t->call, t->fd, S_ISREG(st->st_mode) ? t->total : UINT64_MAX,
-				    t->local, err);
+			      : outflow_file(&env, t->call, t->fd,
+				    S_ISREG(st->st_mode) ? t->total : UINT64_MAX, t->local, err);
 	if (t->out != NULL)
 		t->fd = -1;
 	return t->out != NULL ? 0 : -1;
@@ -177,7 +184,7 @@ static void after_open(struct job *job)
 {
 	struct transfer *t = (struct transfer *)job;
 	struct stat st;
-	struct err err = {0};
+	struct err err = { 0 };
 
 	t->working = false;
 	if (t->err.code == GRPC_OK) {
@@ -194,7 +201,8 @@ static void after_open(struct job *job)
 		transfer_check_done(t);
 }
 
-struct transfer *transfer_upload(struct loop *loop, const struct transfer_request *r, struct err *err)
+struct transfer *transfer_upload(
+    struct loop *loop, const struct transfer_request *r, struct err *err)
 {
 	struct transfer *t = transfer_create(loop, r, err);
 

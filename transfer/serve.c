@@ -32,8 +32,8 @@ int transfers_enter(struct transfers *t, bool archive, struct err *err)
 {
 	if (t->running >= TRANSFER_MAX || (archive && t->archives >= TRANSFER_ARCHIVES_MAX))
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
-		    "%zu transfers (%zu archives) run in this sandbox; wait for one to end", t->running,
-		    t->archives);
+		    "%zu transfers (%zu archives) run in this sandbox; wait for one to end",
+		    t->running, t->archives);
 	t->running++;
 	t->archives += archive;
 	return 0;

@@ -16,10 +16,10 @@
 #include "relay/dialer.h"
 #include "relay/framed.h"
 
-#define TRANSFER_CHUNK ((size_t)1 << 20)  /* bytes of one message sent; less at the start */
-#define TRANSFER_WINDOW ((size_t)4 << 20) /* bytes read ahead or waiting for the disk */
-#define TRANSFER_ARCHIVES_MAX 64	  /* archives packed or unpacked at once; each has a thread */
-#define TRANSFER_MAX 256		  /* transfers at once; more: RESOURCE_EXHAUSTED */
+#define TRANSFER_CHUNK        ((size_t)1 << 20) /* bytes of one message sent; less at the start */
+#define TRANSFER_WINDOW       ((size_t)4 << 20) /* bytes read ahead or waiting for the disk */
+#define TRANSFER_ARCHIVES_MAX 64  /* archives packed or unpacked at once; each has a thread */
+#define TRANSFER_MAX          256 /* transfers at once; more: RESOURCE_EXHAUSTED */
 
 /* What transfers of one sandbox share. Lives as long as the loop. */
 struct transfers;
@@ -27,8 +27,8 @@ struct transfers;
 struct transfer_options {
 	struct loop *loop;
 	struct workers *workers; /* file I/O; on its threads paths have the sandbox user's rights */
-	int workdir;		 /* where relative paths start; borrowed */
-	int slash;		 /* where absolute ones do: "/" of the sandbox; borrowed */
+	int workdir;             /* where relative paths start; borrowed */
+	int slash;               /* where absolute ones do: "/" of the sandbox; borrowed */
 };
 
 struct transfers *transfers_create(const struct transfer_options *, struct err *);

@@ -10,14 +10,13 @@ struct transfers {
 	struct loop *loop;
 	struct workers *workers;
 	int workdir, slash;
-	size_t running;	 /* of TRANSFER_MAX */
+	size_t running;  /* of TRANSFER_MAX */
 	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
 };
 
 /* Counts one in; RESOURCE_EXHAUSTED when there are too many. Pair with leave. */
 int transfers_enter(struct transfers *, bool archive, struct err *);
 void transfers_leave(struct transfers *, bool archive);
-
 
 /* A directory to unpack into or pack from, by an absolute or relative path. */
 int transfers_open_directory(struct transfers *, const char *path, bool make, struct err *);

@@ -16,9 +16,9 @@
 #include "base/err.h"
 
 #define TREE_ENTRIES_MAX 1000000
-#define TREE_RATIO_MAX 200	/* unpacked bytes a packed byte, past the first 16 MiB */
-#define TREE_DEPTH_MAX 128	/* directories within each other */
-#define TREE_PATH_MAX 4096
+#define TREE_RATIO_MAX   200 /* unpacked bytes a packed byte, past the first 16 MiB */
+#define TREE_DEPTH_MAX   128 /* directories within each other */
+#define TREE_PATH_MAX    4096
 
 enum tree_compression { TREE_COMPRESSION_NONE, TREE_COMPRESSION_GZIP, TREE_COMPRESSION_ZSTD };
 
@@ -30,8 +30,8 @@ typedef int tree_push(void *cookie, const void *bytes, size_t, struct err *);
 
 struct tree_result {
 	uint64_t entries; /* as the archive has them, its root too */
-	uint64_t files;	  /* those of them that are no directories */
-	uint64_t bytes;	  /* of content */
+	uint64_t files;   /* those of them that are no directories */
+	uint64_t bytes;   /* of content */
 	uint64_t skipped; /* each was noted */
 };
 

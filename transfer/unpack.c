@@ -20,14 +20,14 @@
 #include "transfer/link.h"
 
 #define RATIO_FREE ((uint64_t)16 << 20) /* bytes that may come before the ratio counts */
-#define PART_NAME ".towline-unpack"
+#define PART_NAME  ".towline-unpack"
 
 struct unpack {
 	const struct tree_unpack *opt;
 	struct tree_result *result;
 	uint64_t packed;  /* bytes pulled */
 	uint64_t claimed; /* bytes the entries so far say they have */
-	int dir;	  /* the directory of the last entry, kept for its neighbours */
+	int dir;          /* the directory of the last entry, kept for its neighbours */
 	char dir_path[TREE_PATH_MAX];
 	struct err err; /* of the pull */
 };
@@ -69,13 +69,16 @@ static int clean_name(const char *name, char out[static TREE_PATH_MAX], struct e
 	size_t len = 0, depth = 0;
 
 	if (name[0] == '/')
-		return err_set(err, GRPC_PERMISSION_DENIED, "%s: the archive has an absolute name", name);
+		return err_set(
+		    err, GRPC_PERMISSION_DENIED, "%s: the archive has an absolute name", name);
 	for (const char *at = name; *at != '\0';) {
 		size_t n = strcspn(at, "/");
 		if (n == 2 && at[0] == '.' && at[1] == '.')
-			return err_set(err, GRPC_PERMISSION_DENIED, "%s: the archive has a name with \"..\"", name);
+			return err_set(err, GRPC_PERMISSION_DENIED,
+			    "%s: the archive has a name with \"..\"", name);
 		if (n > 0 && !(n == 1 && at[0] == '.')) {
-			if (n >= BENEATH_NAME_MAX || len + n + 2 > TREE_PATH_MAX || ++depth > TREE_DEPTH_MAX)
+			if (n >= BENEATH_NAME_MAX || len + n + 2 > TREE_PATH_MAX ||
+			    ++depth > TREE_DEPTH_MAX)
 				return err_set(err, GRPC_INVALID_ARGUMENT,
 				    "%.100s...: too long or too deep a name in the archive", name);
 			if (len > 0)
@@ -107,7 +110,8 @@ static int enter_parent(struct unpack *u, const char *path, const char **last, s
 	if (u->dir < 0 && err->code == GRPC_NOT_FOUND) {
 		err_clear(err);
 		if (beneath_mkdir(u->opt->root, dir, 0777, BENEATH_NO_LINKS, err) == 0)
-			u->dir = beneath_open(u->opt->root, dir, O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
+			u->dir = beneath_open(
+			    u->opt->root, dir, O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
 	}
 	return u->dir < 0 ? -1 : 0;
 }
@@ -122,19 +126,20 @@ static int check_ratio(const struct unpack *u, uint64_t unpacked, const char *pa
 }
 
 /* Writes the blocks where they belong; a hole stays one. */
-static int write_blocks(struct unpack *u, struct archive *a, int fd, const char *path, uint64_t size,
-    struct err *err)
+static int write_blocks(
+    struct unpack *u, struct archive *a, int fd, const char *path, uint64_t size, struct err *err)
 {
 	const void *bytes;
 	size_t len;
 	la_int64_t offset;
 	int r;
 
-	while ((r = archive_read_data_block(a, &bytes, &len, &offset)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
+	while ((r = archive_read_data_block(a, &bytes, &len, &offset)) == ARCHIVE_OK ||
+	    r == ARCHIVE_WARN) {
 		const uint8_t *at = bytes;
 		if (offset < 0 || (uint64_t)offset > size || len > size - (uint64_t)offset)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "%s: more data than the archive's header says",
-			    path);
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "%s: more data than the archive's header says", path);
 		u->result->bytes += len;
 		if (check_ratio(u, u->result->bytes, path, err) != 0)
 			return -1;
@@ -158,10 +163,11 @@ static int fill_file(struct unpack *u, struct archive *a, struct archive_entry *
     const char *path, struct err *err)
 {
 	uint64_t size = (uint64_t)archive_entry_size(e);
-	struct timespec times[2] = {{.tv_nsec = UTIME_NOW},
-	    {.tv_sec = archive_entry_mtime(e), .tv_nsec = archive_entry_mtime_nsec(e)}};
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW },
+		{ .tv_sec = archive_entry_mtime(e), .tv_nsec = archive_entry_mtime_nsec(e) } };
 
-	if (write_blocks(u, a, fd, path, size, err) != 0 || check_ratio(u, u->claimed, path, err) != 0)
+	if (write_blocks(u, a, fd, path, size, err) != 0 ||
+	    check_ratio(u, u->claimed, path, err) != 0)
 		return -1;
 	if (ftruncate(fd, (off_t)size) != 0)
 		return err_sys(err, errno, "%s", path);
@@ -173,13 +179,15 @@ static int fill_file(struct unpack *u, struct archive *a, struct archive_entry *
 }
 
 /* Complete under another name first, then renamed. */
-static int unpack_file(struct unpack *u, struct archive *a, struct archive_entry *e, const char *path,
-    const char *last, struct err *err)
+static int unpack_file(struct unpack *u, struct archive *a, struct archive_entry *e,
+    const char *path, const char *last, struct err *err)
 {
-	int fd = openat(u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd =
+	    openat(u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0 && errno == EEXIST && unlinkat(u->dir, PART_NAME, 0) == 0)
-		fd = openat(u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		fd = openat(
+		    u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_sys(err, errno, "%s", path);
 	int r = fill_file(u, a, e, fd, path, err);
@@ -191,8 +199,8 @@ static int unpack_file(struct unpack *u, struct archive *a, struct archive_entry
 	return r;
 }
 
-static int unpack_directory(struct unpack *u, struct archive_entry *e, const char *path, const char *last,
-    struct err *err)
+static int unpack_directory(
+    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
 {
 	mode_t mode = (archive_entry_perm(e) & 0777) | 0700; /* what comes next goes into it */
 	struct stat st;
@@ -201,8 +209,8 @@ static int unpack_directory(struct unpack *u, struct archive_entry *e, const cha
 		if (errno != EEXIST)
 			return err_sys(err, errno, "%s", path);
 		if (fstatat(u->dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
-			return err_set(err, GRPC_FAILED_PRECONDITION, "%s: something that is no directory is there",
-			    path);
+			return err_set(err, GRPC_FAILED_PRECONDITION,
+			    "%s: something that is no directory is there", path);
 	}
 	int fd = openat(u->dir, last, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
@@ -212,16 +220,16 @@ static int unpack_directory(struct unpack *u, struct archive_entry *e, const cha
 	return r;
 }
 
-static int unpack_symlink(struct unpack *u, struct archive_entry *e, const char *path, const char *last,
-    struct err *err)
+static int unpack_symlink(
+    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
 {
 	const char *target = archive_entry_symlink(e);
 
 	if (target == NULL || target[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a symbolic link to nowhere", path);
 	if (!link_stays_inside(path, target))
-		return err_set(err, GRPC_PERMISSION_DENIED, "%s: a symbolic link that leads out of the directory",
-		    path);
+		return err_set(err, GRPC_PERMISSION_DENIED,
+		    "%s: a symbolic link that leads out of the directory", path);
 	if (!u->opt->links) {
 		note(u, path, "a symbolic link");
 		u->result->files--;
@@ -239,8 +247,8 @@ static int unpack_symlink(struct unpack *u, struct archive_entry *e, const char 
 }
 
 /* A second name for a file of the same archive. */
-static int unpack_hardlink(struct unpack *u, struct archive_entry *e, const char *path, const char *last,
-    struct err *err)
+static int unpack_hardlink(
+    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
 {
 	char target[TREE_PATH_MAX], name[BENEATH_NAME_MAX];
 	struct stat st;
@@ -272,8 +280,8 @@ static int count_entry(struct unpack *u, struct archive_entry *e, const char *pa
 	la_int64_t size = archive_entry_size(e);
 
 	if (++u->result->entries > max)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s: the archive has more than %" PRIu64 " entries",
-		    path, max);
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
+		    "%s: the archive has more than %" PRIu64 " entries", path, max);
 	if (size < 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a negative size", path);
 	if (archive_entry_filetype(e) != AE_IFDIR)
@@ -282,17 +290,20 @@ static int count_entry(struct unpack *u, struct archive_entry *e, const char *pa
 		return 0;
 	if (__builtin_add_overflow(u->claimed, (uint64_t)size, &u->claimed) ||
 	    (u->opt->max_bytes != 0 && u->claimed > u->opt->max_bytes))
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s: the archive unpacks to too many bytes", path);
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
+		    "%s: the archive unpacks to too many bytes", path);
 	return 0;
 }
 
-static int unpack_entry(struct unpack *u, struct archive *a, struct archive_entry *e, struct err *err)
+static int unpack_entry(
+    struct unpack *u, struct archive *a, struct archive_entry *e, struct err *err)
 {
 	const char *raw = archive_entry_pathname(e), *last;
 	char path[TREE_PATH_MAX];
 
 	if (raw == NULL)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "entry %" PRIu64 " of the archive has no readable name",
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "entry %" PRIu64 " of the archive has no readable name",
 		    u->result->entries + 1);
 	if (count_entry(u, e, raw, err) != 0 || clean_name(raw, path, err) != 0)
 		return -1;
@@ -339,18 +350,20 @@ static struct archive *open_reader(struct unpack *u, struct err *err)
 
 int tree_unpack(const struct tree_unpack *opt, struct tree_result *result, struct err *err)
 {
-	struct unpack u = {.opt = opt, .result = result, .dir = -1};
+	struct unpack u = { .opt = opt, .result = result, .dir = -1 };
 	struct archive_entry *e;
 	int r = 0, got = ARCHIVE_EOF;
 
 	memset(result, 0, sizeof(*result));
 	struct archive *a = open_reader(&u, err);
-	while (a != NULL && r == 0 && (got = archive_read_next_header(a, &e)) <= ARCHIVE_OK && got >= ARCHIVE_WARN)
+	while (a != NULL && r == 0 && (got = archive_read_next_header(a, &e)) <= ARCHIVE_OK &&
+	    got >= ARCHIVE_WARN)
 		r = unpack_entry(&u, a, e, err);
 	if (a == NULL || (r == 0 && got != ARCHIVE_EOF)) {
 		r = -1;
 		if (a != NULL)
-			err_set(err, GRPC_INVALID_ARGUMENT, "the archive is damaged: %s", archive_error_string(a));
+			err_set(err, GRPC_INVALID_ARGUMENT, "the archive is damaged: %s",
+			    archive_error_string(a));
 	}
 	if (u.err.code != GRPC_OK) {
 		*err = u.err; /* the stream broke, whatever libarchive made of it */

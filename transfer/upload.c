@@ -34,12 +34,14 @@ static void answer(struct upload *u, const struct flow_result *result, const str
 
 	u->answered = true;
 	digest.algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
-	digest.value = (ProtobufCBinaryData){.len = DIGEST_SIZE, .data = (uint8_t *)result->digest};
+	digest.value =
+	    (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = (uint8_t *)result->digest };
 	r.bytes_written = result->bytes;
 	r.entries = result->entries;
 	if (!u->archive)
 		r.digest = &digest;
-	if (failed.code == GRPC_OK && framed_send(u->call, packed, codec_pack(&r.base, packed)) != 0)
+	if (failed.code == GRPC_OK &&
+	    framed_send(u->call, packed, codec_pack(&r.base, packed)) != 0)
 		err_set(&failed, GRPC_INTERNAL, "the answer could not be sent");
 	framed_finish(u->call, failed.code == GRPC_OK ? NULL : &failed);
 }
@@ -117,10 +119,10 @@ static void call_closed(void *cookie, const struct err *why)
 }
 
 static const struct framed_ops call_ops = {
-    .payload = call_payload,
-    .message = call_message,
-    .end = call_end,
-    .closed = call_closed,
+	.payload = call_payload,
+	.message = call_message,
+	.end = call_end,
+	.closed = call_closed,
 };
 
 /* The beginning. */
@@ -129,7 +131,8 @@ static int take_digest(struct place_options *o, const Towline__V1__Digest *d, st
 {
 	size_t want = 0;
 
-	if (d == NULL || d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED)
+	if (d == NULL ||
+	    d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_UNSPECIFIED)
 		return 0;
 	if (d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128) {
 		o->digest = PLACE_DIGEST_XXH3_128;
@@ -140,8 +143,8 @@ static int take_digest(struct place_options *o, const Towline__V1__Digest *d, st
 	}
 	if (want == 0 || d->value.len != want)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "digest: %zu bytes of algorithm %d; XXH3_128 has 16, SHA256 has 32", d->value.len,
-		    (int)d->algorithm);
+		    "digest: %zu bytes of algorithm %d; XXH3_128 has 16, SHA256 has 32",
+		    d->value.len, (int)d->algorithm);
 	memcpy(o->expected, d->value.data, want);
 	return 0;
 }
@@ -160,12 +163,15 @@ static int check_metadata(const Openshell__V1__UploadFileMetadata *m, struct err
 	else if (m->is_archive && m->digest != NULL)
 		later = "digest of an archive";
 	if (later != NULL)
-		return err_set(err, GRPC_UNIMPLEMENTED, "%s is not served yet; leave it out", later);
+		return err_set(
+		    err, GRPC_UNIMPLEMENTED, "%s is not served yet; leave it out", later);
 	if (m->remote_path[0] == '\0')
-		return err_set(err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name where to put the %s",
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "remote_path: empty; name where to put the %s",
 		    m->is_archive ? "archive's content" : "file");
 	if (m->mode > 07777)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "mode: %o has more than permission bits", m->mode);
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "mode: %o has more than permission bits", m->mode);
 	return 0;
 }
 
@@ -176,33 +182,36 @@ static int open_root(void *arg, struct err *err)
 	return transfers_open_directory(u->transfers, u->path, u->make_parents, err);
 }
 
-static struct inflow *start_flow(struct upload *u, const Openshell__V1__UploadFileMetadata *m, struct err *err)
+static struct inflow *start_flow(
+    struct upload *u, const Openshell__V1__UploadFileMetadata *m, struct err *err)
 {
-	struct inflow_env env = {.flow = {.loop = u->transfers->loop, .workers = u->transfers->workers,
-				     .ended = flow_ended, .cookie = u},
-	    .used = flow_used};
+	struct inflow_env env = { .flow = { .loop = u->transfers->loop,
+				      .workers = u->transfers->workers,
+				      .ended = flow_ended,
+				      .cookie = u },
+		.used = flow_used };
 	struct place_options o = {
-	    .workdir = u->transfers->workdir,
-	    .slash = u->transfers->slash,
-	    .path = u->path,
-	    .make_parents = u->make_parents,
-	    .size_known = !m->size_unknown,
-	    .size = m->size_bytes,
-	    .mode = m->mode,
+		.workdir = u->transfers->workdir,
+		.slash = u->transfers->slash,
+		.path = u->path,
+		.make_parents = u->make_parents,
+		.size_known = !m->size_unknown,
+		.size = m->size_bytes,
+		.mode = m->mode,
 	};
 
 	if (u->archive)
 		return inflow_tree(&env, open_root, u, err);
 	if (m->modified_time != NULL) {
 		o.has_mtime = true;
-		o.mtime = (struct timespec){.tv_sec = m->modified_time->seconds,
-		    .tv_nsec = m->modified_time->nanos};
+		o.mtime = (struct timespec){ .tv_sec = m->modified_time->seconds,
+			.tv_nsec = m->modified_time->nanos };
 	}
 	return take_digest(&o, m->digest, err) == 0 ? inflow_file(&env, &o, err) : NULL;
 }
 
-static int serve(struct transfers *t, struct framed *call, const Openshell__V1__UploadFileMetadata *m,
-    bool half_closed, struct err *err)
+static int serve(struct transfers *t, struct framed *call,
+    const Openshell__V1__UploadFileMetadata *m, bool half_closed, struct err *err)
 {
 	struct upload *u;
 
@@ -212,8 +221,11 @@ static int serve(struct transfers *t, struct framed *call, const Openshell__V1__
 		transfers_leave(t, m->is_archive);
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	}
-	*u = (struct upload){.transfers = t, .call = call, .archive = m->is_archive,
-	    .make_parents = !m->no_parents, .path = strdup(m->remote_path)};
+	*u = (struct upload){ .transfers = t,
+		.call = call,
+		.archive = m->is_archive,
+		.make_parents = !m->no_parents,
+		.path = strdup(m->remote_path) };
 	if (u->path == NULL)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	if (u->path == NULL || (u->flow = start_flow(u, m, err)) == NULL) {
@@ -226,17 +238,20 @@ static int serve(struct transfers *t, struct framed *call, const Openshell__V1__
 	return 0;
 }
 
-void transfer_serve_upload(struct transfers *t, struct framed *call, const struct channel_request *r)
+void transfer_serve_upload(
+    struct transfers *t, struct framed *call, const struct channel_request *r)
 {
 	enum guard_result why;
-	struct err err = {0};
+	struct err err = { 0 };
 	Openshell__V1__UploadFileRequest *first = codec_unpack(
 	    &openshell__v1__upload_file_request__descriptor, r->first_message, r->first_len, &why);
 
 	if (first == NULL)
-		err_set(&err, (enum grpc_code)guard_status(why), "UploadFileRequest: %s", guard_text(why));
+		err_set(&err, (enum grpc_code)guard_status(why), "UploadFileRequest: %s",
+		    guard_text(why));
 	else if (first->payload_case != OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA)
-		err_set(&err, GRPC_INVALID_ARGUMENT, "the first message of UploadFile must be metadata");
+		err_set(&err, GRPC_INVALID_ARGUMENT,
+		    "the first message of UploadFile must be metadata");
 	else
 		serve(t, call, first->metadata, r->half_closed, &err);
 	codec_free(first);

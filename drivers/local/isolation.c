@@ -8,10 +8,11 @@ static const struct {
 	const char *type;
 	const char *without;
 } kinds[] = {
-    {ISOLATION_USER, "UserNamespace", "processes keep the gateway's user and its rights"},
-    {ISOLATION_MOUNT, "MountNamespace", "processes see and change the machine's mounts"},
-    {ISOLATION_PID, "PidNamespace", "processes see others; the supervisor ends them itself"},
-    {ISOLATION_HIDDEN, "GatewayStateHidden", "the gateway's directory is visible to processes"},
+	{ ISOLATION_USER, "UserNamespace", "processes keep the gateway's user and its rights" },
+	{ ISOLATION_MOUNT, "MountNamespace", "processes see and change the machine's mounts" },
+	{ ISOLATION_PID, "PidNamespace", "processes see others; the supervisor ends them itself" },
+	{ ISOLATION_HIDDEN, "GatewayStateHidden",
+	    "the gateway's directory is visible to processes" },
 };
 
 void isolation_conditions(unsigned isolation, int refused, struct driver_status *status)

@@ -70,7 +70,8 @@ static void fill_environment(struct launch *l, const struct sandbox_spec *spec)
 		add_variable(l, spec->environment[i].key, spec->environment[i].value);
 }
 
-static void fill_arguments(struct launch *l, const struct driver_env *env, const struct sandbox_spec *spec)
+static void fill_arguments(
+    struct launch *l, const struct driver_env *env, const struct sandbox_spec *spec)
 {
 	const char *level = spec->log_level[0] != '\0' ? spec->log_level : env->log_level;
 
@@ -99,8 +100,8 @@ static const char *hidden_dir(const struct driver_env *env)
 	return strncmp(env->state_dir, dir, strlen(dir)) == 0 ? dir : NULL;
 }
 
-struct launch *launch_create(const struct driver_env *env, int root, const struct sandbox_spec *spec,
-    struct err *err)
+struct launch *launch_create(
+    const struct driver_env *env, int root, const struct sandbox_spec *spec, struct err *err)
 {
 	struct launch *l;
 	const char *hidden = hidden_dir(env);
@@ -159,7 +160,8 @@ static int token_file(const struct launch *l, struct err *err)
 
 	if (fd < 0)
 		return err_sys(err, errno, "make the token's file");
-	if (fchmod(fd, 0600) != 0 || write(fd, l->token, (size_t)len) != len || lseek(fd, 0, SEEK_SET) != 0) {
+	if (fchmod(fd, 0600) != 0 || write(fd, l->token, (size_t)len) != len ||
+	    lseek(fd, 0, SEEK_SET) != 0) {
 		err_sys(err, errno, "write the token's file");
 		close(fd);
 		return -1;
@@ -171,8 +173,8 @@ static int token_file(const struct launch *l, struct err *err)
 static int log_file(int dir, struct err *err)
 {
 	struct stat st;
-	int fd = beneath_open(dir, "supervisor.log", O_WRONLY | O_CREAT | O_APPEND, 0600,
-	    BENEATH_NO_LINKS, err);
+	int fd = beneath_open(
+	    dir, "supervisor.log", O_WRONLY | O_CREAT | O_APPEND, 0600, BENEATH_NO_LINKS, err);
 
 	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > LOCAL_LOG_MAX && ftruncate(fd, 0) != 0) {
 		err_sys(err, errno, "shorten supervisor.log");
@@ -205,8 +207,7 @@ static void end_process(int pidfd)
 	close(pidfd);
 }
 
-static int spawn_and_save(int dir, struct spawn_options *o, struct process *p,
-    struct err *err)
+static int spawn_and_save(int dir, struct spawn_options *o, struct process *p, struct err *err)
 {
 	int pidfd = spawn_supervisor(o, p, err);
 
@@ -223,13 +224,13 @@ static int spawn_and_save(int dir, struct spawn_options *o, struct process *p,
 int launch_supervisor(struct launch *l, struct process *p, struct err *err)
 {
 	struct spawn_options o = {
-	    .supervisor = l->supervisor,
-	    .work_dir = l->work_dir,
-	    .private_dir = l->private_dir,
-	    .log_fd = -1,
-	    .token_fd = -1,
-	    .argv = l->argv,
-	    .envp = l->envp,
+		.supervisor = l->supervisor,
+		.work_dir = l->work_dir,
+		.private_dir = l->private_dir,
+		.log_fd = -1,
+		.token_fd = -1,
+		.argv = l->argv,
+		.envp = l->envp,
 	};
 	int dir = open_directory(l, err), pidfd = -1;
 

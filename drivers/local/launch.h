@@ -13,8 +13,8 @@
 struct launch;
 
 /* ${root} is the descriptor of the driver's directory, borrowed until freed. */
-struct launch *launch_create(const struct driver_env *, int root, const struct sandbox_spec *,
-    struct err *);
+struct launch *launch_create(
+    const struct driver_env *, int root, const struct sandbox_spec *, struct err *);
 
 /* Makes the directory if it is missing, hands the token over in a file of mode 0600
  * that exists only as descriptor 3 of the supervisor, starts it and writes down who

@@ -19,12 +19,12 @@
 #include "drivers/local/launch.h"
 #include "drivers/local/process.h"
 
-static const struct log_area area = {"driver.local"};
+static const struct log_area area = { "driver.local" };
 
 struct local {
 	struct driver_env env;
-	int root;	      /* state_dir */
-	struct map *places;   /* id -> struct place */
+	int root;              /* state_dir */
+	struct map *places;    /* id -> struct place */
 	struct driver_op *ops; /* those whose jobs are with the workers, or that wait */
 };
 
@@ -56,7 +56,7 @@ struct driver_op {
 	struct launch *launch; /* OP_LAUNCH */
 	struct timer *timer;
 	struct post post;
-	int pidfd;		/* found or made by the job */
+	int pidfd; /* found or made by the job */
 	struct process process;
 	struct err err;
 };
@@ -156,7 +156,8 @@ static void op_free(struct driver_op *op)
 /* Ends the operation with the place's status now, or with its error. */
 static void op_done(struct post *post)
 {
-	struct driver_op *op = (struct driver_op *)((char *)post - offsetof(struct driver_op, post));
+	struct driver_op *op =
+	    (struct driver_op *)((char *)post - offsetof(struct driver_op, post));
 	driver_done *done = op->done;
 	void *cookie = op->cookie;
 	struct err err = op->err;
@@ -168,7 +169,8 @@ static void op_done(struct post *post)
 	if (p != NULL && status.state == DRIVER_STATE_ABSENT)
 		place_free(p);
 	if (done != NULL)
-		done(cookie, err.code == GRPC_OK ? &status : NULL, err.code == GRPC_OK ? NULL : &err);
+		done(cookie, err.code == GRPC_OK ? &status : NULL,
+		    err.code == GRPC_OK ? NULL : &err);
 }
 
 static void op_finish(struct driver_op *op)
@@ -184,7 +186,8 @@ static struct driver_op *op_create(struct local *l, enum op_kind kind, const cha
 	struct driver_op *op;
 
 	if (p != NULL && p->busy != NULL) {
-		err_set(err, GRPC_ABORTED, "another operation on this sandbox is under way; try again");
+		err_set(
+		    err, GRPC_ABORTED, "another operation on this sandbox is under way; try again");
 		return NULL;
 	}
 	if (p == NULL || (op = calloc(1, sizeof(*op))) == NULL) {
@@ -203,8 +206,8 @@ static struct driver_op *op_create(struct local *l, enum op_kind kind, const cha
 	return op;
 }
 
-static struct driver_op *op_submit(struct driver_op *op, void (*run)(struct job *),
-    void (*after)(struct job *), struct err *err)
+static struct driver_op *op_submit(
+    struct driver_op *op, void (*run)(struct job *), void (*after)(struct job *), struct err *err)
 {
 	op->job.run = run;
 	op->job.done = after;
@@ -238,8 +241,8 @@ static void launch_after(struct job *job)
 	op_finish(op);
 }
 
-static struct driver_op *local_launch(void *self, const struct sandbox_spec *spec, driver_done *done,
-    void *cookie, struct err *err)
+static struct driver_op *local_launch(
+    void *self, const struct sandbox_spec *spec, driver_done *done, void *cookie, struct err *err)
 {
 	struct local *l = self;
 	struct driver_op *op = op_create(l, OP_LAUNCH, spec->id, done, cookie, err);
@@ -262,8 +265,8 @@ static struct driver_op *local_launch(void *self, const struct sandbox_spec *spe
 static void inspect_run(struct job *job)
 {
 	struct driver_op *op = (struct driver_op *)job;
-	int dir = beneath_open(op->local->root, op->place->id, O_RDONLY | O_DIRECTORY, 0,
-	    BENEATH_NO_LINKS, &op->err);
+	int dir = beneath_open(
+	    op->local->root, op->place->id, O_RDONLY | O_DIRECTORY, 0, BENEATH_NO_LINKS, &op->err);
 	struct err none;
 
 	if (dir < 0)
@@ -289,8 +292,8 @@ static void inspect_after(struct job *job)
 	op_finish(op);
 }
 
-static struct driver_op *local_inspect(void *self, const char *id, driver_done *done, void *cookie,
-    struct err *err)
+static struct driver_op *local_inspect(
+    void *self, const char *id, driver_done *done, void *cookie, struct err *err)
 {
 	struct driver_op *op = op_create(self, OP_INSPECT, id, done, cookie, err);
 
@@ -335,7 +338,8 @@ static void stop_ended(struct driver_op *op)
 	op->job.run = remove_run;
 	op->job.done = remove_after;
 	if (workers_submit(op->local->env.workers, op->local->env.loop, &op->job) != 0) {
-		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "too many operations are waiting; try again");
+		err_set(
+		    &err, GRPC_RESOURCE_EXHAUSTED, "too many operations are waiting; try again");
 		op->err = err;
 		op_finish(op);
 	}
@@ -343,7 +347,7 @@ static void stop_ended(struct driver_op *op)
 
 static void place_ended(struct place *p)
 {
-	siginfo_t info = {0};
+	siginfo_t info = { 0 };
 	struct driver_op *op = p->busy;
 
 	/* Ours to reap only if it was started by this process. */
@@ -353,7 +357,8 @@ static void place_ended(struct place *p)
 	if (!(p->process.isolation & ISOLATION_PID))
 		process_signal_members(p->process.pid, p->id, SIGKILL);
 	place_unwatch(p);
-	log_info(&area, "supervisor_exit", LOG_STR("sandbox", p->id), LOG_I64("exit_code", p->exit_code));
+	log_info(&area, "supervisor_exit", LOG_STR("sandbox", p->id),
+	    LOG_I64("exit_code", p->exit_code));
 	if (op != NULL && (op->phase == OP_TERMINATING || op->phase == OP_KILLING)) {
 		timer_stop(op->timer);
 		stop_ended(op);
@@ -418,14 +423,14 @@ static struct driver_op *local_end(struct local *l, enum op_kind kind, const cha
 	return op;
 }
 
-static struct driver_op *local_stop(void *self, const char *id, driver_done *done, void *cookie,
-    struct err *err)
+static struct driver_op *local_stop(
+    void *self, const char *id, driver_done *done, void *cookie, struct err *err)
 {
 	return local_end(self, OP_STOP, id, done, cookie, err);
 }
 
-static struct driver_op *local_destroy(void *self, const char *id, driver_done *done, void *cookie,
-    struct err *err)
+static struct driver_op *local_destroy(
+    void *self, const char *id, driver_done *done, void *cookie, struct err *err)
 {
 	return local_end(self, OP_DESTROY, id, done, cookie, err);
 }
@@ -484,8 +489,8 @@ static void local_close(void *self)
 	free(l);
 }
 
-static int local_list(void *self, void (*each)(void *cookie, const char *id), void *cookie,
-    struct err *err)
+static int local_list(
+    void *self, void (*each)(void *cookie, const char *id), void *cookie, struct err *err)
 {
 	struct local *l = self;
 	DIR *dir = fdopendir(openat(l->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -500,14 +505,14 @@ static int local_list(void *self, void (*each)(void *cookie, const char *id), vo
 }
 
 const struct driver_ops driver_local = {
-    .name = "local",
-    .open = local_open,
-    .close = local_close,
-    .create = local_launch,
-    .stop = local_stop,
-    .start = local_launch,
-    .destroy = local_destroy,
-    .inspect = local_inspect,
-    .list = local_list,
-    .cancel = local_cancel,
+	.name = "local",
+	.open = local_open,
+	.close = local_close,
+	.create = local_launch,
+	.stop = local_stop,
+	.start = local_launch,
+	.destroy = local_destroy,
+	.inspect = local_inspect,
+	.list = local_list,
+	.cancel = local_cancel,
 };

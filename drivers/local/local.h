@@ -14,8 +14,8 @@
 
 #include "drivers/driver.h"
 
-#define LOCAL_STOP_MS 5000  /* from SIGTERM to SIGKILL */
-#define LOCAL_KILL_MS 10000 /* from SIGKILL to giving up */
+#define LOCAL_STOP_MS 5000      /* from SIGTERM to SIGKILL */
+#define LOCAL_KILL_MS 10000     /* from SIGKILL to giving up */
 #define LOCAL_LOG_MAX (1 << 20) /* bytes; a longer log is begun anew at start */
 
 extern const struct driver_ops driver_local;

@@ -13,7 +13,7 @@
 
 #include "base/beneath.h"
 
-#define PID_FILE "supervisor.pid"
+#define PID_FILE    "supervisor.pid"
 #define MEMBERS_MAX 8192 /* processes of one sandbox looked at in one pass */
 
 /* Reads a small file of /proc into ${out} as text; the length, -1 on error. */
@@ -43,7 +43,8 @@ static int read_stat(pid_t pid, pid_t *parent, uint64_t *start_time)
 	long ppid;
 	unsigned long long start;
 	if (rest == NULL ||
-	    sscanf(rest + 1, " %*c %ld %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+	    sscanf(rest + 1,
+		" %*c %ld %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
 		&ppid, &start) != 2)
 		return -1;
 	*parent = (pid_t)ppid;
@@ -61,10 +62,10 @@ int process_start_time(pid_t pid, uint64_t *start_time)
 int process_save(int dir, const struct process *p, struct err *err)
 {
 	char text[160];
-	int len = snprintf(text, sizeof(text), "%ld %" PRIu64 " %s %u %d\n", (long)p->pid, p->start_time,
-	    p->instance, p->isolation, p->refused);
-	int fd = beneath_open(dir, PID_FILE ".new", O_WRONLY | O_CREAT | O_TRUNC, 0600,
-	    BENEATH_NO_LINKS, err);
+	int len = snprintf(text, sizeof(text), "%ld %" PRIu64 " %s %u %d\n", (long)p->pid,
+	    p->start_time, p->instance, p->isolation, p->refused);
+	int fd = beneath_open(
+	    dir, PID_FILE ".new", O_WRONLY | O_CREAT | O_TRUNC, 0600, BENEATH_NO_LINKS, err);
 
 	if (fd < 0)
 		return -1;
@@ -91,8 +92,8 @@ int process_load(int dir, struct process *p, struct err *err)
 
 	long pid;
 	memset(p, 0, sizeof(*p));
-	if (sscanf(text, "%ld %" SCNu64 " %63s %u %d", &pid, &p->start_time, p->instance, &p->isolation,
-		&p->refused) != 5 ||
+	if (sscanf(text, "%ld %" SCNu64 " %63s %u %d", &pid, &p->start_time, p->instance,
+		&p->isolation, &p->refused) != 5 ||
 	    pid <= 1)
 		return err_set(err, GRPC_INTERNAL, PID_FILE " is damaged; delete the sandbox");
 	p->pid = (pid_t)pid;

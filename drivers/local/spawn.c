@@ -19,13 +19,13 @@
 #include "drivers/local/isolation.h"
 
 #define SPAWN_TIMEOUT_MS 10000 /* for the child to reach its exec */
-#define TOKEN_FD 3
+#define TOKEN_FD         3
 
 /* From the strongest to the weakest. */
 static const unsigned rungs[] = {
-    ISOLATION_USER | ISOLATION_MOUNT | ISOLATION_PID,
-    ISOLATION_MOUNT | ISOLATION_PID,
-    0,
+	ISOLATION_USER | ISOLATION_MOUNT | ISOLATION_PID,
+	ISOLATION_MOUNT | ISOLATION_PID,
+	0,
 };
 
 /* What the child says before it becomes the supervisor, or why it does not. */
@@ -51,7 +51,7 @@ struct spawn {
 
 static _Noreturn void child_fail(const struct spawn *s, const char *step)
 {
-	struct report r = {.failed = errno == 0 ? EINVAL : errno};
+	struct report r = { .failed = errno == 0 ? EINVAL : errno };
 
 	for (size_t i = 0; step[i] != '\0' && i + 1 < sizeof(r.step); i++)
 		r.step[i] = step[i];
@@ -84,7 +84,9 @@ static bool child_hide(const struct spawn *s)
 		return false;
 	/* Opened in here: a descriptor from outside names a mount of the other namespace. */
 	int fd = open(o->work_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || mount("tmpfs", o->private_dir, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755") != 0)
+	if (fd < 0 ||
+	    mount("tmpfs", o->private_dir, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755") !=
+		0)
 		return false;
 	memcpy(path, o->work_dir, len + 1);
 	child_mkdirs(path);
@@ -100,7 +102,8 @@ static bool child_hide(const struct spawn *s)
 		umount2(o->private_dir, MNT_DETACH);
 		return false;
 	}
-	mount(NULL, o->private_dir, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL);
+	mount(NULL, o->private_dir, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
+	    NULL);
 	return true;
 }
 
@@ -116,7 +119,7 @@ static unsigned child_mounts(const struct spawn *s)
 
 static void child_signals(void)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
 	for (int sig = 1; sig < NSIG; sig++)
@@ -130,7 +133,8 @@ static void child_descriptors(const struct spawn *s)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	if (null < 0 || dup2(null, 0) < 0 || dup2(s->opt->log_fd, 1) < 0 || dup2(s->opt->log_fd, 2) < 0)
+	if (null < 0 || dup2(null, 0) < 0 || dup2(s->opt->log_fd, 1) < 0 ||
+	    dup2(s->opt->log_fd, 2) < 0)
 		child_fail(s, "set up descriptors");
 	if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
 		child_fail(s, "close_range");
@@ -142,7 +146,7 @@ static void child_descriptors(const struct spawn *s)
 static _Noreturn void child_main(const struct spawn *s)
 {
 	char go;
-	struct report r = {.isolation = s->rung};
+	struct report r = { .isolation = s->rung };
 
 	close(s->go[1]); /* else our own copy would keep us waiting for a dead parent */
 	if (read(s->go[0], &go, 1) != 1)
@@ -184,9 +188,9 @@ static int map_ids(pid_t pid)
 
 	if (geteuid() == 0)
 		return write_proc(pid, "uid_map", "0 0 4294967295") == 0 &&
-			       write_proc(pid, "gid_map", "0 0 4294967295") == 0
-			   ? 0
-			   : -1;
+			write_proc(pid, "gid_map", "0 0 4294967295") == 0
+		    ? 0
+		    : -1;
 	snprintf(one, sizeof(one), "%u %u 1", (unsigned)geteuid(), (unsigned)geteuid());
 	if (write_proc(pid, "uid_map", one) != 0 || write_proc(pid, "setgroups", "deny") != 0)
 		return -1;
@@ -197,10 +201,11 @@ static int map_ids(pid_t pid)
 static pid_t clone_child(unsigned rung, int *pidfd)
 {
 	struct clone_args args = {
-	    .flags = CLONE_PIDFD | (rung & ISOLATION_USER ? CLONE_NEWUSER : 0) |
-		(rung & ISOLATION_MOUNT ? CLONE_NEWNS : 0) | (rung & ISOLATION_PID ? CLONE_NEWPID : 0),
-	    .pidfd = (uint64_t)(uintptr_t)pidfd,
-	    .exit_signal = SIGCHLD,
+		.flags = CLONE_PIDFD | (rung & ISOLATION_USER ? CLONE_NEWUSER : 0) |
+		    (rung & ISOLATION_MOUNT ? CLONE_NEWNS : 0) |
+		    (rung & ISOLATION_PID ? CLONE_NEWPID : 0),
+		.pidfd = (uint64_t)(uintptr_t)pidfd,
+		.exit_signal = SIGCHLD,
 	};
 
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
@@ -210,7 +215,7 @@ static pid_t clone_child(unsigned rung, int *pidfd)
 static int await_exec(int fd, struct report *r)
 {
 	struct report next;
-	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct pollfd p = { .fd = fd, .events = POLLIN };
 
 	r->failed = EIO; /* silence is no success */
 	snprintf(r->step, sizeof(r->step), "start");
@@ -254,7 +259,7 @@ static int try_rung(struct spawn *s, struct process *p, struct report *r)
 	int pidfd = -1;
 	bool up = false;
 
-	*r = (struct report){.failed = EIO};
+	*r = (struct report){ .failed = EIO };
 	s->go[0] = s->go[1] = s->report[0] = s->report[1] = -1;
 	if (pipe2(s->go, O_CLOEXEC) == 0 && pipe2(s->report, O_CLOEXEC) == 0) {
 		snprintf(r->step, sizeof(r->step), "make namespaces");
@@ -284,7 +289,7 @@ static int try_rung(struct spawn *s, struct process *p, struct report *r)
 
 int spawn_supervisor(const struct spawn_options *opt, struct process *p, struct err *err)
 {
-	struct spawn s = {.opt = opt, .program = open(opt->supervisor, O_PATH | O_CLOEXEC)};
+	struct spawn s = { .opt = opt, .program = open(opt->supervisor, O_PATH | O_CLOEXEC) };
 	struct report r;
 	int pidfd = -1;
 

@@ -11,11 +11,11 @@
 #include "drivers/local/process.h"
 
 struct spawn_options {
-	const char *supervisor;	 /* absolute path */
-	const char *work_dir;	 /* absolute; becomes the current directory */
+	const char *supervisor;  /* absolute path */
+	const char *work_dir;    /* absolute; becomes the current directory */
 	const char *private_dir; /* hidden inside, but for work_dir; NULL: nothing is */
-	int log_fd;		 /* standard output and error */
-	int token_fd;		 /* becomes descriptor 3, read as /dev/fd/3 */
+	int log_fd;              /* standard output and error */
+	int token_fd;            /* becomes descriptor 3, read as /dev/fd/3 */
 	char *const *argv;
 	char *const *envp;
 };

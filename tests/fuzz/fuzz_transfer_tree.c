@@ -15,7 +15,7 @@
 #include "transfer/tree.h"
 
 #define ENTRIES_MAX 64
-#define BYTES_MAX (1 << 20)
+#define BYTES_MAX   (1 << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,7 +42,9 @@ static int outside(void)
 	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
 	static int fd = -1;
 
-	if (fd < 0 && (mkdtemp(folder) == NULL || (fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
+	if (fd < 0 &&
+	    (mkdtemp(folder) == NULL ||
+		(fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
 		abort();
 	return fd;
 }
@@ -64,11 +66,16 @@ static void check_outside(int folder)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int folder = outside();
-	struct input in = {.data = data, .left = size, .step = size > 0 ? (size_t)data[0] * 16 + 1 : 1};
-	struct tree_unpack u = {.pull = pull, .cookie = &in, .links = true, .max_entries = ENTRIES_MAX,
-	    .max_bytes = BYTES_MAX};
+	struct input in = {
+		.data = data, .left = size, .step = size > 0 ? (size_t)data[0] * 16 + 1 : 1
+	};
+	struct tree_unpack u = { .pull = pull,
+		.cookie = &in,
+		.links = true,
+		.max_entries = ENTRIES_MAX,
+		.max_bytes = BYTES_MAX };
 	struct tree_result result;
-	struct err err = {0};
+	struct err err = { 0 };
 
 	if (mkdirat(folder, "in", 0700) != 0)
 		abort();

@@ -21,7 +21,7 @@
 #include "supervisor/login.h"
 #include "supervisor/reaper.h"
 
-static char *const environment[] = {(char *)"PATH=/usr/bin:/bin", (char *)"A=1", NULL};
+static char *const environment[] = { (char *)"PATH=/usr/bin:/bin", (char *)"A=1", NULL };
 
 static int setup(void **state)
 {
@@ -36,7 +36,9 @@ static int teardown(void **state)
 
 static struct process_options options(char *const *argv, bool tty)
 {
-	return (struct process_options){.argv = argv, .envp = environment, .workdir = "/", .tty = tty};
+	return (struct process_options){
+		.argv = argv, .envp = environment, .workdir = "/", .tty = tty
+	};
 }
 
 /* Reads to the end (EIO is a terminal's), waits, and gives the exit status. */
@@ -74,7 +76,8 @@ static void start(const struct process_options *o, struct process *p)
 
 static void argv_is_passed_as_it_is(void **state)
 {
-	char *argv[] = {(char *)"printf", (char *)"[%s]", (char *)"a b", (char *)"new\nline", (char *)"$A'\"", NULL};
+	char *argv[] = { (char *)"printf", (char *)"[%s]", (char *)"a b", (char *)"new\nline",
+		(char *)"$A'\"", NULL };
 	struct process_options o = options(argv, false);
 	struct process p;
 	char out[256];
@@ -88,8 +91,8 @@ static void argv_is_passed_as_it_is(void **state)
 /* Only 0, 1 and 2 are open, and the process leads a session. */
 static void nothing_is_inherited(void **state)
 {
-	char *argv[] = {(char *)"/bin/sh", (char *)"-c",
-	    (char *)"ls /proc/self/fd | wc -l; cut -d' ' -f5,6 /proc/$$/stat", NULL};
+	char *argv[] = { (char *)"/bin/sh", (char *)"-c",
+		(char *)"ls /proc/self/fd | wc -l; cut -d' ' -f5,6 /proc/$$/stat", NULL };
 	struct process_options o = options(argv, false);
 	struct process p;
 	char out[256], want[64];
@@ -105,7 +108,8 @@ static void nothing_is_inherited(void **state)
 
 static void terminal_is_controlling(void **state)
 {
-	char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"test -t 0 && test -t 2 && stty size < /dev/tty", NULL};
+	char *argv[] = { (char *)"/bin/sh", (char *)"-c",
+		(char *)"test -t 0 && test -t 2 && stty size < /dev/tty", NULL };
 	struct process_options o = options(argv, true);
 	struct process p;
 	char out[256];
@@ -135,10 +139,10 @@ static void assert_fails(char *const *argv, const char *workdir, int want)
 
 static void failures_have_a_shells_exit_codes(void **state)
 {
-	char *missing[] = {(char *)"no-such-program", NULL};
-	char *path[] = {(char *)"/no/such/program", NULL};
-	char *directory[] = {(char *)"/tmp", NULL};
-	char *plain[] = {(char *)"./plain", NULL};
+	char *missing[] = { (char *)"no-such-program", NULL };
+	char *path[] = { (char *)"/no/such/program", NULL };
+	char *directory[] = { (char *)"/tmp", NULL };
+	char *plain[] = { (char *)"./plain", NULL };
 	int fd = open(leak_path(*state, "plain"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 
 	close(fd);
@@ -153,7 +157,7 @@ static void failures_have_a_shells_exit_codes(void **state)
 static void login_environment_is_asked_once(void **state)
 {
 	char home[512];
-	char *envp[] = {(char *)"PATH=/usr/bin:/bin", home, NULL};
+	char *envp[] = { (char *)"PATH=/usr/bin:/bin", home, NULL };
 	int fd = open(leak_path(*state, ".profile"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	static const char profile[] = "export FROM_PROFILE='two\nlines'\n";
 	bool found = false;
@@ -189,11 +193,11 @@ static void on_ended(void *cookie, int status)
 /* Children are told apart, orphans are collected too. */
 static void reaper_tells_each_its_own(void **state)
 {
-	char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)"exit 7", NULL};
+	char *argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)"exit 7", NULL };
 	struct process_options o = options(argv, false);
 	struct process p;
 	struct err err;
-	struct ended e = {.loop = loop_create(0, &err)};
+	struct ended e = { .loop = loop_create(0, &err) };
 	struct reaper *r = reaper_create(e.loop, &err);
 
 	(void)state;
@@ -230,12 +234,12 @@ static int open_signal_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(argv_is_passed_as_it_is, setup, teardown),
-	    cmocka_unit_test_setup_teardown(nothing_is_inherited, setup, teardown),
-	    cmocka_unit_test_setup_teardown(terminal_is_controlling, setup, teardown),
-	    cmocka_unit_test_setup_teardown(failures_have_a_shells_exit_codes, setup, teardown),
-	    cmocka_unit_test_setup_teardown(login_environment_is_asked_once, setup, teardown),
-	    cmocka_unit_test_setup_teardown(reaper_tells_each_its_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(argv_is_passed_as_it_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(nothing_is_inherited, setup, teardown),
+		cmocka_unit_test_setup_teardown(terminal_is_controlling, setup, teardown),
+		cmocka_unit_test_setup_teardown(failures_have_a_shells_exit_codes, setup, teardown),
+		cmocka_unit_test_setup_teardown(login_environment_is_asked_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(reaper_tells_each_its_own, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, open_signal_pipe, NULL);

@@ -5,8 +5,8 @@
 
 #define BLOCK 512
 
-void tar_add(struct tar *t, char type, const char *name, const char *link, unsigned mode, uint64_t size,
-    const void *content, size_t len)
+void tar_add(struct tar *t, char type, const char *name, const char *link, unsigned mode,
+    uint64_t size, const void *content, size_t len)
 {
 	uint8_t *h = t->bytes + t->len;
 	unsigned sum = 0;

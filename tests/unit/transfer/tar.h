@@ -12,8 +12,8 @@ struct tar {
 
 /* One ustar entry (POSIX.1-1988): ${type} as in its typeflag, ${size} as the header is to
  * say; ${content} of ${len} bytes follows, padded. */
-void tar_add(struct tar *, char type, const char *name, const char *link, unsigned mode, uint64_t size,
-    const void *content, size_t len);
+void tar_add(struct tar *, char type, const char *name, const char *link, unsigned mode,
+    uint64_t size, const void *content, size_t len);
 void tar_end(struct tar *);
 
 #endif

@@ -48,8 +48,12 @@ static int teardown(void **state)
 
 static struct place_options options(const struct fixture *f, const char *path, uint64_t size)
 {
-	return (struct place_options){.workdir = f->workdir, .slash = f->slash, .path = path,
-	    .make_parents = true, .size_known = true, .size = size};
+	return (struct place_options){ .workdir = f->workdir,
+		.slash = f->slash,
+		.path = path,
+		.make_parents = true,
+		.size_known = true,
+		.size = size };
 }
 
 static void put_file(struct fixture *f, const char *name, const char *text, mode_t mode)
@@ -97,7 +101,7 @@ static void commits_whole_file(void **state)
 {
 	struct fixture *f = *state;
 	struct place_options o = options(f, "new", 5);
-	struct err err = {0};
+	struct err err = { 0 };
 	uint64_t bytes;
 	uint8_t digest[16], want[16];
 
@@ -164,7 +168,7 @@ static void failure_leaves_old_file(void **state)
 static void keeps_mode_and_drops_setuid(void **state)
 {
 	struct fixture *f = *state;
-	struct err err = {0};
+	struct err err = { 0 };
 	uint64_t bytes;
 	uint8_t digest[16];
 
@@ -181,7 +185,7 @@ static void keeps_mode_and_drops_setuid(void **state)
 static void sha256_is_checked(void **state)
 {
 	struct fixture *f = *state;
-	struct err err = {0};
+	struct err err = { 0 };
 	struct place_options o = options(f, "sum", 3);
 	uint64_t bytes;
 	uint8_t digest[16];
@@ -197,7 +201,7 @@ static void sha256_is_checked(void **state)
 
 static void refuses(struct fixture *f, const char *path, bool parents, enum grpc_code code)
 {
-	struct err err = {0};
+	struct err err = { 0 };
 	struct place_options o = options(f, path, 1);
 
 	o.make_parents = parents;
@@ -236,7 +240,7 @@ static void refuses_bad_targets(void **state)
 static void absolute_paths_follow_links(void **state)
 {
 	struct fixture *f = *state;
-	struct err err = {0};
+	struct err err = { 0 };
 	uint64_t bytes;
 	uint8_t digest[16];
 	char path[512];
@@ -260,12 +264,12 @@ static void absolute_paths_follow_links(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(commits_whole_file, setup, teardown),
-	    cmocka_unit_test_setup_teardown(failure_leaves_old_file, setup, teardown),
-	    cmocka_unit_test_setup_teardown(keeps_mode_and_drops_setuid, setup, teardown),
-	    cmocka_unit_test_setup_teardown(sha256_is_checked, setup, teardown),
-	    cmocka_unit_test_setup_teardown(refuses_bad_targets, setup, teardown),
-	    cmocka_unit_test_setup_teardown(absolute_paths_follow_links, setup, teardown),
+		cmocka_unit_test_setup_teardown(commits_whole_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(failure_leaves_old_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(keeps_mode_and_drops_setuid, setup, teardown),
+		cmocka_unit_test_setup_teardown(sha256_is_checked, setup, teardown),
+		cmocka_unit_test_setup_teardown(refuses_bad_targets, setup, teardown),
+		cmocka_unit_test_setup_teardown(absolute_paths_follow_links, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

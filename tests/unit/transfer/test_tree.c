@@ -84,7 +84,9 @@ static void note(void *cookie, const char *text)
 
 static int unpack(struct fixture *f, struct tree_result *result, struct err *err)
 {
-	struct tree_unpack u = {.root = f->root, .pull = pull, .note = note, .cookie = f, .links = true};
+	struct tree_unpack u = {
+		.root = f->root, .pull = pull, .note = note, .cookie = f, .links = true
+	};
 
 	memset(err, 0, sizeof(*err));
 	f->at = 0;
@@ -128,12 +130,16 @@ static void make_tree(struct fixture *f)
 static void round_trip(struct fixture *f, enum tree_compression compression)
 {
 	struct tree_result packed, unpacked;
-	struct err err = {0};
+	struct err err = { 0 };
 	struct stat st;
 	char target[64] = "";
 	int root = open(leak_path(f->leak, "tree"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct tree_pack p = {.root = root, .name = ".", .compression = compression, .push = push, .note = note,
-	    .cookie = f};
+	struct tree_pack p = { .root = root,
+		.name = ".",
+		.compression = compression,
+		.push = push,
+		.note = note,
+		.cookie = f };
 
 	f->tar.len = 0;
 	f->notes[0] = '\0';
@@ -175,8 +181,8 @@ static void packs_one_file(void **state)
 {
 	struct fixture *f = *state;
 	struct tree_result r;
-	struct err err = {0};
-	struct tree_pack p = {.name = "tree/a", .push = push, .cookie = f};
+	struct err err = { 0 };
+	struct tree_pack p = { .name = "tree/a", .push = push, .cookie = f };
 
 	make_tree(f);
 	p.root = open(leak_folder(f->leak), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -193,17 +199,17 @@ static const struct hostile {
 	const char *name, *link;
 	enum grpc_code code;
 } hostile[] = {
-    {'0', "/abs", "", GRPC_PERMISSION_DENIED},
-    {'0', "../up", "", GRPC_PERMISSION_DENIED},
-    {'0', "a/../../up", "", GRPC_PERMISSION_DENIED},
-    {'2', "out", "/etc/passwd", GRPC_PERMISSION_DENIED},
-    {'2', "a/out", "../../x", GRPC_PERMISSION_DENIED},
-    {'1', "hard", "/etc/passwd", GRPC_PERMISSION_DENIED},
-    {'1', "hard", "../../etc/passwd", GRPC_PERMISSION_DENIED},
-    {'1', "hard", "missing", GRPC_NOT_FOUND},
-    {'3', "null", "", GRPC_PERMISSION_DENIED},
-    {'4', "disk", "", GRPC_PERMISSION_DENIED},
-    {'6', "fifo", "", GRPC_PERMISSION_DENIED},
+	{ '0', "/abs", "", GRPC_PERMISSION_DENIED },
+	{ '0', "../up", "", GRPC_PERMISSION_DENIED },
+	{ '0', "a/../../up", "", GRPC_PERMISSION_DENIED },
+	{ '2', "out", "/etc/passwd", GRPC_PERMISSION_DENIED },
+	{ '2', "a/out", "../../x", GRPC_PERMISSION_DENIED },
+	{ '1', "hard", "/etc/passwd", GRPC_PERMISSION_DENIED },
+	{ '1', "hard", "../../etc/passwd", GRPC_PERMISSION_DENIED },
+	{ '1', "hard", "missing", GRPC_NOT_FOUND },
+	{ '3', "null", "", GRPC_PERMISSION_DENIED },
+	{ '4', "disk", "", GRPC_PERMISSION_DENIED },
+	{ '6', "fifo", "", GRPC_PERMISSION_DENIED },
 };
 
 static void hostile_entries_are_refused(void **state)
@@ -216,7 +222,8 @@ static void hostile_entries_are_refused(void **state)
 		const struct hostile *h = &hostile[i];
 		f->tar.len = 0;
 		tar_add(&f->tar, '0', "before", "", 0644, 1, "1", 1);
-		tar_add(&f->tar, h->type, h->name, h->link, 0644, h->type == '0', "x", h->type == '0');
+		tar_add(
+		    &f->tar, h->type, h->name, h->link, 0644, h->type == '0', "x", h->type == '0');
 		tar_add(&f->tar, '0', "after", "", 0644, 1, "3", 1);
 		tar_end(&f->tar);
 		assert_int_equal(unpack(f, &r, &err), -1);
@@ -281,8 +288,8 @@ static void limits_are_kept(void **state)
 {
 	struct fixture *f = *state;
 	struct tree_result r;
-	struct err err = {0};
-	struct tree_unpack u = {.root = f->root, .pull = pull, .cookie = f, .max_entries = 2};
+	struct err err = { 0 };
+	struct tree_unpack u = { .root = f->root, .pull = pull, .cookie = f, .max_entries = 2 };
 	char name[16];
 
 	for (int i = 0; i < 3; i++) {
@@ -307,9 +314,11 @@ static void bombs_are_defused(void **state)
 {
 	struct fixture *f = *state;
 	struct tree_result r;
-	struct err err = {0};
+	struct err err = { 0 };
 	struct stat st;
-	struct tree_pack p = {.name = ".", .compression = TREE_COMPRESSION_ZSTD, .push = push, .cookie = f};
+	struct tree_pack p = {
+		.name = ".", .compression = TREE_COMPRESSION_ZSTD, .push = push, .cookie = f
+	};
 
 	assert_int_equal(mkdir(leak_path(f->leak, "tree"), 0755), 0);
 	write_text(f, "tree/zeros", "", 0644);
@@ -327,14 +336,14 @@ static void bombs_are_defused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(packs_and_unpacks, setup, teardown),
-	    cmocka_unit_test_setup_teardown(packs_one_file, setup, teardown),
-	    cmocka_unit_test_setup_teardown(hostile_entries_are_refused, setup, teardown),
-	    cmocka_unit_test_setup_teardown(setuid_is_dropped, setup, teardown),
-	    cmocka_unit_test_setup_teardown(links_are_not_followed, setup, teardown),
-	    cmocka_unit_test_setup_teardown(lying_headers, setup, teardown),
-	    cmocka_unit_test_setup_teardown(limits_are_kept, setup, teardown),
-	    cmocka_unit_test_setup_teardown(bombs_are_defused, setup, teardown),
+		cmocka_unit_test_setup_teardown(packs_and_unpacks, setup, teardown),
+		cmocka_unit_test_setup_teardown(packs_one_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(hostile_entries_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(setuid_is_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(links_are_not_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(lying_headers, setup, teardown),
+		cmocka_unit_test_setup_teardown(limits_are_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(bombs_are_defused, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
