@@ -132,20 +132,31 @@ void loop_post(struct loop *l, struct post *p)
 		uv_async_send(&l->async);
 }
 
-bool loop_unpost(struct loop *l, struct post *p)
+static bool list_remove(struct post_list *l, struct post *p)
 {
-	if (!p->pending)
-		return false;
-	for (struct post **at = &l->posts.first; *at != NULL; at = &(*at)->next) {
+	for (struct post **at = &l->first; *at != NULL; at = &(*at)->next) {
 		if (*at != p)
 			continue;
 		*at = p->next;
 		if (p->next == NULL)
-			l->posts.last = at;
+			l->last = at;
 		p->pending = false;
 		return true;
 	}
 	return false;
+}
+
+bool loop_unpost(struct loop *l, struct post *p)
+{
+	if (!p->pending)
+		return false;
+	if (list_remove(&l->posts, p))
+		return true;
+	/* It was made while the loop did not run. */
+	pthread_mutex_lock(&l->lock);
+	bool removed = list_remove(&l->foreign, p);
+	pthread_mutex_unlock(&l->lock);
+	return removed;
 }
 
 /* The loop itself. */

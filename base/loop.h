@@ -76,8 +76,7 @@ struct post {
 
 void loop_post(struct loop *, struct post *); /* any thread */
 
-/* Takes back a post made on this same thread and not yet run; false if it has
- * run, or is on its way from another thread. */
+/* Takes back a post made on this same thread, the loop's; false if it has run. */
 bool loop_unpost(struct loop *, struct post *);
 
 /* One shot unless started again. NULL: no memory. */

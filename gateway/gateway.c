@@ -280,6 +280,24 @@ int gateway_run(struct gateway *g, void (*ready)(void *cookie), void *cookie, st
 	return 0;
 }
 
+void gateway_log_counters(struct gateway *g)
+{
+	struct rpc_server_stats server;
+	struct tunnel_stats tunnels;
+
+	rpc_server_stats(g->server, &server);
+	tunnels_stats(g->tunnels, &tunnels);
+	log_info(&area, "counters", LOG_U64("connections", server.connections),
+	    LOG_U64("connections_open", server.open_connections),
+	    LOG_U64("connections_refused", server.refused), LOG_U64("floods", server.floods),
+	    LOG_U64("calls", server.calls), LOG_U64("sessions_open", tunnels.sessions),
+	    LOG_U64("channels", tunnels.opened), LOG_U64("channels_open", tunnels.channels),
+	    LOG_U64("channels_unclaimed", tunnels.unclaimed),
+	    LOG_U64("channels_expired", tunnels.expired),
+	    LOG_U64("channels_refused", tunnels.refused),
+	    LOG_U64("channels_cross_loop", tunnels.cross_loop));
+}
+
 /* Ending. */
 
 static const struct err leaving = { .code = GRPC_UNAVAILABLE,
@@ -302,6 +320,7 @@ static void on_drained(void *cookie)
 	struct gateway *g = cookie;
 
 	timer_stop(g->idle_check);
+	gateway_log_counters(g);
 	loop_stop(g->loops[0]);
 }
 

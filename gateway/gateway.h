@@ -65,6 +65,9 @@ int gateway_run(struct gateway *, void (*ready)(void *cookie), void *cookie, str
  * gateway_run(). Twice is harmless. */
 void gateway_stop(struct gateway *);
 
+/* What has happened so far, as one line of the log. Any thread. */
+void gateway_log_counters(struct gateway *);
+
 void gateway_free(struct gateway *);
 
 #endif

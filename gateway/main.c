@@ -84,16 +84,29 @@ static void on_signal(void *cookie)
 	gateway_stop(((struct program *)cookie)->gateway);
 }
 
+static void on_question(void *cookie)
+{
+	gateway_log_counters(((struct program *)cookie)->gateway);
+}
+
 static int run_with_signals(struct program *p, struct err *err)
 {
-	struct loop *loop = p->gateway->loops[0];
-	struct signal_watch *term = signal_watch_create(loop, SIGTERM, on_signal, p, err);
-	struct signal_watch *interrupt =
-	    term != NULL ? signal_watch_create(loop, SIGINT, on_signal, p, err) : NULL;
-	int result = interrupt != NULL ? gateway_run(p->gateway, on_ready, p, err) : -1;
+	static const struct {
+		int number;
+		void (*run)(void *cookie);
+	} signals[] = { { SIGTERM, on_signal }, { SIGINT, on_signal }, { SIGUSR1, on_question } };
+	struct signal_watch *watches[sizeof(signals) / sizeof(signals[0])] = { NULL };
+	size_t n = 0;
+	int result = -1;
 
-	signal_watch_free(term);
-	signal_watch_free(interrupt);
+	while (n < sizeof(signals) / sizeof(signals[0]) &&
+	    (watches[n] = signal_watch_create(
+		 p->gateway->loops[0], signals[n].number, signals[n].run, p, err)) != NULL)
+		n++;
+	if (n == sizeof(signals) / sizeof(signals[0]))
+		result = gateway_run(p->gateway, on_ready, p, err);
+	while (n > 0)
+		signal_watch_free(watches[--n]);
 	return result;
 }
 

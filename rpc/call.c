@@ -65,13 +65,13 @@ static void on_deadline(void *cookie)
 	struct err err;
 
 	err_set(&err, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
-	if (c->is_server) {
+	if (c->is_server && !c->ended) {
 		h2_stream_drop(&c->stream);
 		rpc_call_finish(c, &err);
-		h2_stream_reset_after(&c->stream);
 		tell_closed(c, &err);
 		return;
 	}
+	/* What was said last is stuck, and a status behind half of it would be a lie. */
 	tell_closed(c, &err);
 	h2_stream_reset(&c->stream, status_to_h2(GRPC_CANCELLED));
 }

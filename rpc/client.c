@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/worker.h"
 #include "rpc/address.h"
 #include "rpc/conn.h"
 
@@ -38,8 +37,6 @@ static void on_closed(void *cookie, const struct err *why)
 
 static const struct conn_ops conn_ops = { .ready = on_ready, .closed = on_closed };
 
-/* Names are looked up before the loop goes on: local, or asked of the resolver once a
- * connection. The supervisor and the command line name addresses. */
 static int dial(struct rpc_client *c, const char *url, struct err *err)
 {
 	struct address address;

@@ -29,9 +29,10 @@ struct rpc_client_options {
 	void *cookie;
 };
 
-/* ${url}: "http://127.0.0.1:8080", "https://host:443", "unix:/path". Names other
- * than addresses are looked up off the loop. Fails at once only for a malformed
- * URL or want of memory. */
+/* ${url}: "http://127.0.0.1:8080", "https://host:443", "unix:/path". A name that
+ * is no address is looked up before this returns, for as long as the resolver takes.
+ * NULL also when the system refuses the connection at once (nothing listens on the
+ * Unix socket): who tries again, tries again after that, too. */
 struct rpc_client *rpc_client_connect(
     struct loop *, const char *url, const struct rpc_client_options *, struct err *);
 

@@ -67,12 +67,13 @@ struct listener *listener_create(struct loop *loop, const char *text, struct rpc
 	l->tls = tls;
 	l->accepted = accepted;
 	l->cookie = cookie;
-	l->fd = address_listen(&address, bound, err);
-	if (l->fd >= 0 && address.is_unix)
+	l->fd = -1;
+	l->pause = timer_create_on(loop, on_resume, l);
+	if (address.is_unix)
 		l->path = strdup(address.host);
-	if (l->fd >= 0)
-		l->pause = timer_create_on(loop, on_resume, l);
-	if (l->pause != NULL)
+	if (l->pause == NULL || (address.is_unix && l->path == NULL))
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	else if ((l->fd = address_listen(&address, bound, err)) >= 0)
 		l->watch = watch_create(loop, l->fd, on_ready, l, err);
 	if (l->watch == NULL) {
 		listener_free(l);
@@ -88,10 +89,11 @@ void listener_free(struct listener *l)
 		return;
 	watch_free(l->watch);
 	timer_free(l->pause);
-	if (l->fd >= 0)
+	if (l->fd >= 0) {
 		close(l->fd);
-	if (l->path != NULL)
-		unlink(l->path);
+		if (l->path != NULL)
+			unlink(l->path);
+	}
 	free(l->path);
 	free(l);
 }

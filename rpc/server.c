@@ -49,7 +49,7 @@ struct rpc_server {
 	struct post drained; /* to the first loop */
 	_Atomic size_t busy_shards;
 
-	_Atomic uint64_t connections, calls, refused;
+	_Atomic uint64_t connections, calls, floods, refused;
 	_Atomic uint32_t open_connections;
 };
 
@@ -228,7 +228,16 @@ static void on_conn_closed(void *cookie, const struct err *why)
 	shard_check_drained(sh);
 }
 
-static const struct conn_ops conn_ops = { .call = on_call, .closed = on_conn_closed };
+static void on_flood(void *cookie)
+{
+	atomic_fetch_add(&((struct link *)cookie)->shard->server->floods, 1);
+}
+
+static const struct conn_ops conn_ops = {
+	.call = on_call,
+	.flood = on_flood,
+	.closed = on_conn_closed,
+};
 
 static void open_conn(struct shard *sh, int fd, struct rpc_tls *tls)
 {
@@ -296,6 +305,28 @@ static void on_accept(void *cookie, int fd, struct rpc_tls *tls)
 	loop_post(sh->loop, &h->post);
 }
 
+static void run_drop(struct post *post)
+{
+	struct shard *sh = (struct shard *)((char *)post - offsetof(struct shard, drop));
+	struct err err;
+
+	err_set(&err, GRPC_UNAVAILABLE, "the server is shutting down");
+	for (struct link *l = sh->conns, *next; l != NULL; l = next) {
+		next = l->next;
+		conn_close(l->conn, &err);
+	}
+}
+
+static void on_drain_timeout(void *cookie)
+{
+	struct rpc_server *s = cookie;
+
+	for (size_t i = 0; i < s->opt.loop_count; i++) {
+		s->shards[i].drop.run = run_drop;
+		loop_post(s->shards[i].loop, &s->shards[i].drop);
+	}
+}
+
 /* The server. */
 
 struct rpc_server *rpc_server_create(const struct rpc_server_options *opt, struct err *err)
@@ -306,8 +337,9 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *opt, struc
 		s->opt = *opt;
 		s->methods = calloc(opt->method_count + 1, sizeof(*s->methods));
 		s->shards = calloc(opt->loop_count, sizeof(*s->shards));
+		s->drain_timer = timer_create_on(opt->loops[0], on_drain_timeout, s);
 	}
-	if (s == NULL || s->methods == NULL || s->shards == NULL) {
+	if (s == NULL || s->methods == NULL || s->shards == NULL || s->drain_timer == NULL) {
 		rpc_server_free(s);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
@@ -352,8 +384,7 @@ static void run_drained(struct post *post)
 	struct rpc_server *s =
 	    (struct rpc_server *)((char *)post - offsetof(struct rpc_server, drained));
 
-	timer_free(s->drain_timer);
-	s->drain_timer = NULL;
+	timer_stop(s->drain_timer);
 	s->done(s->done_cookie);
 }
 
@@ -382,28 +413,6 @@ static void run_drain(struct post *post)
 	shard_check_drained(sh);
 }
 
-static void run_drop(struct post *post)
-{
-	struct shard *sh = (struct shard *)((char *)post - offsetof(struct shard, drop));
-	struct err err;
-
-	err_set(&err, GRPC_UNAVAILABLE, "the server is shutting down");
-	for (struct link *l = sh->conns, *next; l != NULL; l = next) {
-		next = l->next;
-		conn_close(l->conn, &err);
-	}
-}
-
-static void on_drain_timeout(void *cookie)
-{
-	struct rpc_server *s = cookie;
-
-	for (size_t i = 0; i < s->opt.loop_count; i++) {
-		s->shards[i].drop.run = run_drop;
-		loop_post(s->shards[i].loop, &s->shards[i].drop);
-	}
-}
-
 void rpc_server_drain(struct rpc_server *s, uint64_t ms, void (*done)(void *cookie), void *cookie)
 {
 	s->done = done;
@@ -412,8 +421,7 @@ void rpc_server_drain(struct rpc_server *s, uint64_t ms, void (*done)(void *cook
 		listener_free(s->listeners[i]);
 	s->listener_count = 0;
 	atomic_store(&s->busy_shards, s->opt.loop_count);
-	if ((s->drain_timer = timer_create_on(s->opt.loops[0], on_drain_timeout, s)) != NULL)
-		timer_start(s->drain_timer, ms);
+	timer_start(s->drain_timer, ms);
 	for (size_t i = 0; i < s->opt.loop_count; i++) {
 		s->shards[i].drain.run = run_drain;
 		loop_post(s->shards[i].loop, &s->shards[i].drain);
@@ -437,6 +445,7 @@ void rpc_server_stats(struct rpc_server *s, struct rpc_server_stats *out)
 	*out = (struct rpc_server_stats){
 		.connections = atomic_load(&s->connections),
 		.calls = atomic_load(&s->calls),
+		.floods = atomic_load(&s->floods),
 		.refused = atomic_load(&s->refused),
 		.open_connections = atomic_load(&s->open_connections),
 	};

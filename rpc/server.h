@@ -63,7 +63,7 @@ int rpc_server_listen(struct rpc_server *, const char *address, struct rpc_tls *
     size_t bound_size, struct err *);
 
 /* Stops accepting, sends GOAWAY on all connections, waits for calls to end for at
- * most ${ms}, then closes. ${done} runs on the first loop, once. */
+ * most ${ms}, then closes. ${done} runs on the first loop, once. To be called once. */
 void rpc_server_drain(struct rpc_server *, uint64_t ms, void (*done)(void *cookie), void *cookie);
 
 /* After drain's done, when the loops have stopped or on the first loop. */
@@ -71,7 +71,7 @@ void rpc_server_free(struct rpc_server *);
 
 struct rpc_server_stats {
 	uint64_t connections, calls, floods, refused;
-	uint32_t open_connections, open_calls;
+	uint32_t open_connections;
 };
 void rpc_server_stats(struct rpc_server *, struct rpc_server_stats *); /* any thread */
 
