@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
@@ -30,25 +29,21 @@ int local_paths(const char *name, struct local_paths *p, struct err *err)
 	return paths_join(p->log, p->folder, "gateway.log", err);
 }
 
-/* Who holds the lock has written its number into the file. */
+/* The kernel knows who holds the lock. */
 pid_t local_pid(const struct local_paths *p)
 {
-	char path[PATHS_MAX], text[32];
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	char path[PATHS_MAX];
 	struct err err;
-	pid_t pid = 0;
-	ssize_t n;
 	int fd;
 
 	if (paths_join(path, p->data, "lock", &err) != 0 ||
 	    (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		return 0;
-	if (flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK &&
-	    (n = pread(fd, text, sizeof(text) - 1, 0)) > 0) {
-		text[n] = '\0';
-		pid = (pid_t)strtol(text, NULL, 10);
-	}
+	if (fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+		lock.l_pid = 0;
 	close(fd);
-	return pid;
+	return lock.l_pid;
 }
 
 char *local_endpoint(const struct local_paths *p, struct err *err)
