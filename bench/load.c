@@ -18,6 +18,7 @@
 
 #define SEND_CHUNK  ((size_t)256 << 10)
 #define SEND_WINDOW ((size_t)1 << 20) /* bytes a stream has on the way */
+#define OPENING_MAX 16                /* calls that wait for their sandbox: it lets 32 wait */
 
 enum mode { MODE_UP, MODE_DOWN, MODE_PING, MODE_IDLE };
 
@@ -38,7 +39,8 @@ struct run {
 	struct rpc_client *client; /* NULL: plain TCP */
 	enum mode mode;
 	size_t streams, left;
-	uint64_t amount; /* bytes a stream, or pings */
+	size_t begun, opened; /* of the streams */
+	uint64_t amount;      /* bytes a stream, or pings */
 	bool stall_first;
 	const char *sandbox;
 	uint16_t port;
@@ -157,6 +159,71 @@ static void line_failed(struct line *l, const struct err *err)
 	line_done(l);
 }
 
+static int open_line(struct line *, struct err *);
+static void line_opened(struct line *);
+
+/* Says what it wants and begins. */
+static void line_begin(struct line *l)
+{
+	struct run *r = l->run;
+	uint8_t command[9] = { BENCH_SINK };
+	uint64_t count = htobe64(r->amount);
+	size_t len = 1;
+
+	if (l->stalled) {
+		command[0] = BENCH_STALL;
+		l->to_send = UINT64_MAX; /* as much as the windows take */
+	} else if (r->mode == MODE_UP) {
+		l->to_send = r->amount;
+	} else if (r->mode == MODE_DOWN) {
+		command[0] = BENCH_SOURCE;
+		memcpy(command + 1, &count, sizeof(count));
+		len = sizeof(command);
+	} else {
+		command[0] = BENCH_ECHO;
+	}
+	struct slice s = slice_copy(command, len);
+	if ((l->tcp != NULL ? fdio_write(l->tcp, s) : framed_write(l->framed, FRAMED_BYTES, s)) !=
+	    0)
+		slice_release(&s);
+	l->under_way += len;
+	if (r->mode == MODE_PING)
+		ping(l);
+	send_more(l);
+}
+
+static int open_more(struct run *r, struct err *err)
+{
+	while (r->begun < r->streams && r->begun - r->opened < OPENING_MAX) {
+		struct line *l = &r->lines[r->begun++];
+		if (open_line(l, err) != 0)
+			return -1;
+		if (r->client == NULL)
+			line_opened(l);
+	}
+	return 0;
+}
+
+/* When the last is open all begin. */
+static void line_opened(struct line *l)
+{
+	struct run *r = l->run;
+	struct err err;
+
+	r->opened++;
+	if (r->client != NULL && open_more(r, &err) != 0)
+		line_failed(l, &err);
+	if (r->opened < r->streams)
+		return;
+	if (r->mode == MODE_IDLE) {
+		printf("{\"idle\": %zu}\n", r->streams);
+		fflush(stdout);
+	}
+	r->start_us = loop_now_us();
+	for (size_t i = 0; i < r->streams; i++)
+		line_begin(&r->lines[i]);
+}
+
 /* TCP. */
 
 static void tcp_data(void *cookie, struct slice s)
@@ -218,8 +285,19 @@ static void call_closed(void *cookie, const struct err *why)
 		line_failed(l, why);
 }
 
-static const struct framed_ops call_ops = { call_payload, call_message, call_end, call_sent,
-	call_closed };
+static void call_opened(void *cookie)
+{
+	line_opened(cookie);
+}
+
+static const struct framed_ops call_ops = {
+	.payload = call_payload,
+	.message = call_message,
+	.end = call_end,
+	.sent = call_sent,
+	.closed = call_closed,
+	.opened = call_opened,
+};
 
 static int open_forward(struct line *l, struct err *err)
 {
@@ -253,50 +331,19 @@ static int open_tcp(struct line *l, struct err *err)
 	return l->tcp != NULL ? 0 : -1;
 }
 
-/* Says what it wants and begins. */
-static void line_begin(struct line *l)
+static int open_line(struct line *l, struct err *err)
 {
-	struct run *r = l->run;
-	uint8_t command[9] = { BENCH_SINK };
-	uint64_t count = htobe64(r->amount);
-	size_t len = 1;
-
-	if (l->stalled) {
-		command[0] = BENCH_STALL;
-		l->to_send = UINT64_MAX; /* as much as the windows take */
-	} else if (r->mode == MODE_UP) {
-		l->to_send = r->amount;
-	} else if (r->mode == MODE_DOWN) {
-		command[0] = BENCH_SOURCE;
-		memcpy(command + 1, &count, sizeof(count));
-		len = sizeof(command);
-	} else {
-		command[0] = BENCH_ECHO;
-	}
-	struct slice s = slice_copy(command, len);
-	if ((l->tcp != NULL ? fdio_write(l->tcp, s) : framed_write(l->framed, FRAMED_BYTES, s)) !=
-	    0)
-		slice_release(&s);
-	l->under_way += len;
-	if (r->mode == MODE_PING)
-		ping(l);
-	send_more(l);
+	return l->run->client != NULL ? open_forward(l, err) : open_tcp(l, err);
 }
 
 static int begin(struct run *r, struct err *err)
 {
-	r->start_us = loop_now_us();
 	for (size_t i = 0; i < r->streams; i++) {
-		struct line *l = &r->lines[i];
-		l->run = r;
-		l->stalled = r->stall_first && i == 0;
-		if ((r->client != NULL ? open_forward(l, err) : open_tcp(l, err)) != 0)
-			return -1;
-		if (l->stalled)
-			r->left--;
-		line_begin(l);
+		r->lines[i].run = r;
+		r->lines[i].stalled = r->stall_first && i == 0;
 	}
-	return 0;
+	r->left -= r->stall_first ? 1 : 0;
+	return open_more(r, err);
 }
 
 /* "tcp:PORT" or "URL,SANDBOX,PORT". */
@@ -347,8 +394,6 @@ static int hold(struct run *r, struct err *err)
 	if (w == NULL)
 		return -1;
 	watch_want(w, WATCH_READ);
-	printf("{\"idle\": %zu}\n", r->streams);
-	fflush(stdout);
 	loop_run(r->loop);
 	return 0;
 }

@@ -203,7 +203,17 @@ static void on_closed(void *cookie, const struct err *why)
 	tell_closed(f, &copy);
 }
 
+static void on_headers(void *cookie, const struct rpc_meta *meta)
+{
+	struct framed *f = cookie;
+
+	(void)meta;
+	if (f->ops->opened != NULL)
+		f->ops->opened(f->cookie);
+}
+
 static const struct rpc_call_ops call_ops = {
+	.headers = on_headers,
 	.data = on_data,
 	.end = on_end,
 	.sent = on_sent,

@@ -48,6 +48,10 @@ struct framed_ops {
 	/* Over; the pointer is dead when it returns. As rpc_call_ops.closed. A message
 	 * that could not be decoded ends the call with the right status first. */
 	void (*closed)(void *cookie, const struct err *why);
+
+	/* The client's role: the peer has taken the call (its headers have come). NULL if
+	 * of no interest. */
+	void (*opened)(void *cookie);
 };
 
 struct framed_options {
