@@ -6,8 +6,10 @@
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
-#define INFLOW_SLICES_MAX 65536             /* of one batch; more are too small to be honest */
-#define INFLOW_LANE       ((size_t)8 << 20) /* bytes; more than any stream window */
+#define INFLOW_SLICES_MAX 65536               /* of one batch; more are too small to be honest */
+#define INFLOW_LANE       ((size_t)8 << 20)   /* bytes; more than any stream window */
+#define INFLOW_AHEAD      ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
+#define INFLOW_BATCH      ((size_t)512 << 10) /* bytes of a job, or one slice */
 
 /* What a worker does next with a file. */
 enum inflow_step { INFLOW_OPENING, INFLOW_IDLE, INFLOW_WRITING, INFLOW_ENDING };
@@ -29,9 +31,10 @@ struct inflow {
 	char *path;
 	struct place *place;
 	int fd;              /* borrowed; -1: a place */
-	struct bufq waiting; /* came while a job runs; bounded by the stream's window */
+	struct bufq waiting; /* came while a job runs; bounded by window and INFLOW_AHEAD */
 	struct bufq batch;   /* with the job */
 	size_t batch_bytes;
+	size_t uncredited; /* bytes the sender has not got back */
 
 	/* A tree: */
 	struct lane *lane;
@@ -170,6 +173,20 @@ static void end_later(struct inflow *i)
 	loop_post(i->env.flow.loop, &i->post);
 }
 
+/* Credit for all that came but what is held beyond INFLOW_AHEAD: so the network goes on
+ * while the disk is written, and a slow disk stops it. */
+static void give_credit(struct inflow *i)
+{
+	size_t held = i->waiting.bytes + i->batch_bytes;
+	size_t owed = held > INFLOW_AHEAD ? held - INFLOW_AHEAD : 0;
+
+	if (i->uncredited <= owed)
+		return;
+	size_t n = i->uncredited - owed;
+	i->uncredited = owed;
+	i->env.used(i->env.flow.cookie, n);
+}
+
 static void after_job(struct job *job)
 {
 	struct inflow *i = (struct inflow *)job;
@@ -178,7 +195,8 @@ static void after_job(struct job *job)
 	i->step = INFLOW_IDLE;
 	if (step == INFLOW_WRITING) {
 		i->result.bytes += i->batch_bytes;
-		i->env.used(i->env.flow.cookie, i->batch_bytes);
+		i->batch_bytes = 0;
+		give_credit(i);
 	}
 	if (step == INFLOW_ENDING)
 		end_later(i);
@@ -201,6 +219,19 @@ static void submit(struct inflow *i, enum inflow_step step, void (*run)(struct j
 	end_later(i);
 }
 
+static void fill_batch(struct inflow *i)
+{
+	while (i->waiting.bytes > 0 && i->batch_bytes < INFLOW_BATCH) {
+		struct slice s = bufq_pop(&i->waiting, SIZE_MAX);
+		if (bufq_push(&i->batch, s) != 0) {
+			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+			slice_release(&s);
+			return;
+		}
+		i->batch_bytes += s.len;
+	}
+}
+
 static void next_step(struct inflow *i)
 {
 	bool failed = i->err.code != GRPC_OK || i->abort.code != GRPC_OK;
@@ -212,10 +243,7 @@ static void next_step(struct inflow *i)
 	} else if (failed) {
 		submit(i, INFLOW_ENDING, run_abort);
 	} else if (i->waiting.bytes > 0) {
-		i->batch_bytes = i->waiting.bytes;
-		struct bufq empty = i->batch;
-		i->batch = i->waiting;
-		i->waiting = empty;
+		fill_batch(i);
 		submit(i, INFLOW_WRITING, run_write);
 	} else if (i->eof) {
 		submit(i, INFLOW_ENDING, run_commit);
@@ -361,8 +389,9 @@ void inflow_push(struct inflow *i, struct slice s)
 			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED,
 			    "the chunks are too small and too many");
 		slice_release(&s);
-		i->env.used(i->env.flow.cookie, len);
 	}
+	i->uncredited += len;
+	give_credit(i);
 	next_step(i);
 }
 
