@@ -2,8 +2,12 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/text.h"
 
 static const struct {
 	int sys;
@@ -81,32 +85,42 @@ const char *err_code_name(enum grpc_code code)
 	return (size_t)code < sizeof(names) / sizeof(names[0]) ? names[code] : "UNKNOWN";
 }
 
-/* Copies ${from}, escaping control characters; too long a text is cut at the border
- * of a UTF-8 character and ends in "...". */
-static void store(struct err *e, const char *from)
+/* The ends of a text that was cut, and of the context in front of a reason. */
+static const char cut[] = "...", colon[] = ": ";
+
+static void put_hex(char *to, unsigned char c)
 {
 	static const char hex[] = "0123456789abcdef";
-	size_t n = 0, whole = 0;
 
-	for (; *from != '\0'; from++) {
-		unsigned char c = (unsigned char)*from;
-		size_t need = c < 0x20 || c == 0x7f ? 4 : 1;
-		if (n + need >= ERR_TEXT_MAX) {
-			memcpy(e->text + whole, "...", 4);
+	to[0] = '\\';
+	to[1] = 'x';
+	to[2] = hex[c >> 4];
+	to[3] = hex[c & 15];
+}
+
+/* Copies ${from} into ${size} bytes. What is not a printable character becomes \xNN; too
+ * long a text is cut between two characters and ends in "...". */
+static void store(char *to, size_t size, const char *from)
+{
+	size_t n = 0, whole = 0, left = strlen(from);
+
+	while (left > 0) {
+		size_t len = text_printable(from, left), need = len > 0 ? len : 4;
+		if (n + need >= size) {
+			memcpy(to + whole, cut, sizeof(cut));
 			return;
 		}
-		if ((c & 0xc0) != 0x80 && n + 4 < ERR_TEXT_MAX)
+		if (len > 0)
+			memcpy(to + n, from, len);
+		else
+			put_hex(to + n, (unsigned char)*from);
+		n += need;
+		if (n + sizeof(cut) <= size)
 			whole = n;
-		if (need == 1) {
-			e->text[n++] = (char)c;
-			continue;
-		}
-		e->text[n++] = '\\';
-		e->text[n++] = 'x';
-		e->text[n++] = hex[c >> 4];
-		e->text[n++] = hex[c & 15];
+		from += len > 0 ? len : 1;
+		left -= len > 0 ? len : 1;
 	}
-	e->text[n] = '\0';
+	to[n] = '\0';
 }
 
 int err_set(struct err *e, enum grpc_code code, const char *fmt, ...)
@@ -121,8 +135,18 @@ int err_set(struct err *e, enum grpc_code code, const char *fmt, ...)
 	va_end(args);
 	e->code = code;
 	e->sys = 0;
-	store(e, raw);
+	store(e->text, sizeof(e->text), raw);
 	return -1;
+}
+
+/* "what: why", of which ${what} is cut to leave ${why} room. */
+static void put_in_front(struct err *e, const char *what, const char *why, size_t what_max)
+{
+	char front[ERR_TEXT_MAX], text[2 * ERR_TEXT_MAX];
+
+	store(front, what_max, what);
+	snprintf(text, sizeof(text), "%s%s%s", front, colon, why);
+	store(e->text, sizeof(e->text), text);
 }
 
 int err_sys(struct err *e, int sys, const char *fmt, ...)
@@ -137,22 +161,16 @@ int err_sys(struct err *e, int sys, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
-	/* The reason must survive a long path in front of it. */
 	const char *why = strerror(sys);
-	size_t max = ERR_TEXT_MAX - strlen(why) - sizeof(": ") - sizeof("...");
-	if (strlen(raw) > max)
-		memcpy(raw + max, "...", 4);
-	char text[3 * ERR_TEXT_MAX];
-	snprintf(text, sizeof(text), "%s: %s", raw, why);
 	e->code = err_code_of(sys);
 	e->sys = sys;
-	store(e, text);
+	put_in_front(e, raw, why, ERR_TEXT_MAX - strlen(why) - strlen(colon));
 	return -1;
 }
 
 int err_wrap(struct err *e, const char *fmt, ...)
 {
-	char raw[ERR_TEXT_MAX], text[3 * ERR_TEXT_MAX];
+	char raw[2 * ERR_TEXT_MAX], why[ERR_TEXT_MAX];
 	va_list args;
 
 	if (e == NULL)
@@ -160,8 +178,11 @@ int err_wrap(struct err *e, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
-	snprintf(text, sizeof(text), "%s: %s", raw, e->text);
-	store(e, text);
+	memcpy(why, e->text, sizeof(why));
+	/* Both are long: half for each. */
+	size_t taken = strlen(why) + strlen(colon);
+	put_in_front(
+	    e, raw, why, ERR_TEXT_MAX - (taken < ERR_TEXT_MAX / 2 ? taken : ERR_TEXT_MAX / 2));
 	return -1;
 }
 
@@ -170,4 +191,29 @@ void err_clear(struct err *e)
 	e->code = GRPC_OK;
 	e->sys = 0;
 	e->text[0] = '\0';
+}
+
+const struct err err_none = { .code = GRPC_OK };
+
+static const struct err forgotten = {
+	.code = GRPC_RESOURCE_EXHAUSTED,
+	.text = "out of memory, also for the reason",
+};
+
+const struct err *err_keep(const struct err *e)
+{
+	struct err *copy;
+
+	if (e == NULL || e->code == GRPC_OK)
+		return NULL;
+	if ((copy = malloc(sizeof(*copy))) == NULL)
+		return &forgotten;
+	*copy = *e;
+	return copy;
+}
+
+void err_drop(const struct err *e)
+{
+	if (e != &forgotten)
+		free((void *)(uintptr_t)e);
 }

@@ -28,8 +28,8 @@ enum grpc_code {
 /*
  * Lives on the caller's stack or inside the object that failed; filling it
  * never allocates. A zeroed struct err means success. ${text} is safe to show
- * to the peer: no key, no token, control characters escaped; a text too long
- * is cut at a character's border and ends in "...".
+ * to the peer: no key, no token, and valid UTF-8, with what is not printable
+ * as \xNN; a text too long is cut at a character's border and ends in "...".
  */
 struct err {
 	enum grpc_code code;
@@ -47,10 +47,18 @@ int err_set(struct err *e, enum grpc_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 int err_sys(struct err *e, int sys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Put "what I was doing: " in front of the text; keep the code. Returns -1. */
+/* Put "what I was doing: " in front of the text; keep the code. Returns -1. When
+ * both are long, half of the room is for either. */
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 void err_clear(struct err *e);
+
+/* A copy on the heap, for an object that seldom fails; NULL for success. Without memory a
+ * constant RESOURCE_EXHAUSTED, so that a failure stays one. */
+const struct err *err_keep(const struct err *);
+void err_drop(const struct err *); /* what err_keep() gave; NULL is legal */
+
+extern const struct err err_none; /* success */
 
 /* The code an errno stands for, as err_sys() chooses it. */
 enum grpc_code err_code_of(int sys);

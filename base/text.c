@@ -96,6 +96,20 @@ static size_t utf8_length(const unsigned char *s, size_t n)
 	return len;
 }
 
+/* U+0000 to U+001F and U+007F to U+009F, which terminals obey. */
+static bool is_control(const unsigned char *s, size_t len)
+{
+	return s[0] < 0x20 || s[0] == 0x7f || (len == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+}
+
+size_t text_printable(const char *text, size_t n)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t len = utf8_length(s, n);
+
+	return len > 0 && !is_control(s, len) ? len : 0;
+}
+
 static void add_json_char(struct text *t, const unsigned char *s, size_t len)
 {
 	if (len == 0)
@@ -104,8 +118,8 @@ static void add_json_char(struct text *t, const unsigned char *s, size_t len)
 		text_addf(t, "\\%c", s[0]);
 	else if (s[0] == '\n')
 		text_addf(t, "\\n");
-	else if (s[0] < 0x20 || s[0] == 0x7f)
-		text_addf(t, "\\u%04x", s[0]);
+	else if (is_control(s, len))
+		text_addf(t, "\\u%04x", s[len - 1]); /* of two bytes the last is the number */
 	else
 		text_add(t, (const char *)s, len);
 }
@@ -123,10 +137,9 @@ void text_add_json(struct text *t, const char *s, size_t n)
 void text_add_plain(struct text *t, const char *s, size_t n)
 {
 	for (size_t i = 0, len; i<n; i += len> 0 ? len : 1) {
-		unsigned char c = (unsigned char)s[i];
-		len = utf8_length((const unsigned char *)s + i, n - i);
-		if (len == 0 || c < 0x20 || c == 0x7f)
-			text_addf(t, "\\x%02x", c);
+		len = text_printable(s + i, n - i);
+		if (len == 0)
+			text_addf(t, "\\x%02x", (unsigned char)s[i]);
 		else
 			text_add(t, s + i, len);
 	}
@@ -135,7 +148,7 @@ void text_add_plain(struct text *t, const char *s, size_t n)
 static bool is_bare(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (s[i] <= ' ' || s[i] == '"' || s[i] == '=' || s[i] == '\\' || s[i] == 0x7f)
+		if (s[i] <= ' ' || s[i] >= 0x7f || s[i] == '"' || s[i] == '=' || s[i] == '\\')
 			return false;
 	return n > 0;
 }

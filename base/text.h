@@ -23,9 +23,15 @@ void text_free(struct text *);
 void text_add(struct text *, const char *, size_t);
 void text_addf(struct text *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_vaddf(struct text *, const char *fmt, va_list) __attribute__((format(printf, 2, 0)));
+
+/* For text of a peer. Control characters, U+0080 to U+009F among them, are escaped. */
 void text_add_json(struct text *, const char *, size_t); /* with quotes; bad UTF-8 becomes U+FFFD */
-void text_add_logfmt(struct text *, const char *, size_t); /* quoted only when needed */
-void text_add_plain(struct text *, const char *, size_t);  /* control characters as \xNN */
+void text_add_logfmt(struct text *, const char *, size_t); /* as JSON, or bare if plain ASCII */
+void text_add_plain(struct text *, const char *, size_t);  /* what is not printable as \xNN */
+
+/* How many of the ${n} > 0 bytes are one character: well-formed UTF-8 (RFC 3629) that
+ * is no control character. 0: none. */
+size_t text_printable(const char *, size_t n);
 
 /* Whole-string numbers in a range. INVALID_ARGUMENT names the text. */
 int text_to_u64(const char *, uint64_t min, uint64_t max, uint64_t *out, struct err *);

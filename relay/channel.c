@@ -39,9 +39,8 @@ struct channel {
 	uint64_t expires_ms;
 	uint8_t *first_message; /* until it is claimed */
 	size_t first_len;
-	bool as_call; /* how it was offered */
-	bool dropped; /* why is set */
-	struct err why;
+	bool as_call;          /* how it was offered */
+	const struct err *why; /* once; NULL: nothing has ended it */
 
 	struct post ask, withdraw; /* client's loop to first */
 	struct post refuse, abort; /* first loop to client's */
@@ -63,13 +62,17 @@ static void channel_unref(struct channel *c)
 		return;
 	splice_free(c->splice);
 	free(c->first_message);
+	err_drop(c->why);
 	free(c);
 }
 
 static void channel_log(const struct channel *c)
 {
 	const struct splice_result *r = &c->result;
-	const struct err *status = c->was_spliced ? r->status : &c->why;
+	const struct err *status = c->was_spliced ? r->status : c->why;
+
+	if (status == NULL)
+		status = &err_none;
 
 	log_info(&area, "relay_close", LOG_STR("relay", c->id), LOG_STR("sandbox", c->sandbox_id),
 	    LOG_STR("method", c->method), LOG_STR("subject", c->subject),
@@ -172,16 +175,14 @@ static void channel_run_refuse(struct post *post)
 	struct leg *client = c->client;
 
 	c->client = NULL;
-	leg_refuse(client, &c->why);
+	leg_refuse(client, c->why);
 	registry_run(c->tunnels, &c->over);
 }
 
 static void channel_set_why(struct channel *c, const struct err *why)
 {
-	if (c->dropped)
-		return; /* the client's loop may be reading it */
-	c->dropped = true;
-	c->why = *why;
+	if (c->why == NULL) /* else the client's loop may be reading it */
+		c->why = err_keep(why);
 }
 
 static void channel_end_wait(struct channel *c, const struct err *why)
@@ -202,7 +203,7 @@ static void channel_run_abort(struct post *post)
 {
 	struct channel *c = CHANNEL_OF(post, abort);
 
-	leg_abort(c->client, &c->why);
+	leg_abort(c->client, c->why);
 	channel_unref(c);
 }
 
@@ -212,7 +213,7 @@ static void channel_drop(struct channel *c, const struct err *why)
 		channel_refuse(c, why);
 		return;
 	}
-	if (c->dropped)
+	if (c->why != NULL)
 		return;
 	channel_set_why(c, why);
 	channel_ref(c);
@@ -243,7 +244,7 @@ static void channel_run_withdraw(struct post *post)
 		message.relay_close = &close;
 		if (c->sandbox->session != NULL)
 			session_send(c->sandbox->session, &message.base, NULL);
-		c->why = *leg_verdict(c->client);
+		channel_set_why(c, leg_verdict(c->client));
 		leg_free(c->client);
 		channel_run_over(&c->over);
 	}

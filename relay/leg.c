@@ -217,6 +217,7 @@ struct leg *leg_create(enum leg_side side, struct rpc_call *call, struct bufq *e
 	leg->gone = gone;
 	leg->gone_cookie = cookie;
 	rpc_call_bind(call, &leg_ops, leg);
+	rpc_call_forget_request(call);
 	return leg;
 }
 

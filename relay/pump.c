@@ -13,9 +13,9 @@ struct pump {
 	enum pump_state state;
 	struct pump_stats stats;
 	bool stalled;
-	bool freed; /* nobody is told anything any more */
-	struct err why;
-	struct post post; /* the way to done(), or out of memory */
+	bool freed;            /* nobody is told anything any more */
+	const struct err *why; /* NULL: it went well */
+	struct post post;      /* the way to done(), or out of memory */
 };
 
 static const char *const names[] = { "OPEN", "DRAINING", "DONE", "FAILED" };
@@ -39,7 +39,7 @@ static void run_done(struct post *post)
 {
 	struct pump *p = (struct pump *)((char *)post - offsetof(struct pump, post));
 
-	p->done(p->cookie, &p->why);
+	p->done(p->cookie, p->why != NULL ? p->why : &err_none);
 }
 
 static void set_state(struct pump *p, enum pump_state state)
@@ -69,7 +69,10 @@ struct pump *pump_create(struct loop *loop, struct pump_source source, struct pu
 
 static void run_free(struct post *post)
 {
-	free((char *)post - offsetof(struct pump, post));
+	struct pump *p = (struct pump *)((char *)post - offsetof(struct pump, post));
+
+	err_drop(p->why);
+	free(p);
 }
 
 /* An end that is being called may be what lets go of us: the memory stays for the turn. */
@@ -136,11 +139,11 @@ void pump_fail(struct pump *p, const struct err *why)
 {
 	if (p->state != PUMP_OPEN && p->state != PUMP_DRAINING)
 		return;
-	p->why = *why;
+	p->why = err_keep(why);
 	set_state(p, PUMP_FAILED);
-	p->source.stop(p->source.self, &p->why);
+	p->source.stop(p->source.self, p->why);
 	if (!p->freed)
-		p->sink.stop(p->sink.self, &p->why);
+		p->sink.stop(p->sink.self, p->why);
 }
 
 void pump_sent(struct pump *p, size_t bytes)

@@ -26,7 +26,7 @@ static void call_release(struct h2_stream *s)
 	if (c->out != NULL)
 		rpc_meta_free(c->out);
 	free(c->out);
-	free(c->status);
+	err_drop(c->status);
 	free(c->message);
 	free(c->path);
 	free(c);
@@ -450,19 +450,11 @@ void rpc_call_credit(struct rpc_call *c, size_t bytes)
 	h2_stream_credit(&c->stream, bytes);
 }
 
-static void keep_status(struct rpc_call *c, const struct err *status)
-{
-	if (status == NULL || status->code == GRPC_OK)
-		return;
-	if ((c->status = malloc(sizeof(*c->status))) != NULL)
-		*c->status = *status;
-}
-
 void rpc_call_end(struct rpc_call *c, const struct err *status)
 {
 	if (c->ended)
 		return;
-	keep_status(c, status);
+	c->status = err_keep(status);
 	c->ended = true;
 	if (c->is_server && !c->headers_sent) {
 		c->headers_sent = true;
@@ -514,6 +506,13 @@ const char *rpc_call_path(const struct rpc_call *c)
 const struct rpc_meta *rpc_call_meta(const struct rpc_call *c)
 {
 	return &c->meta;
+}
+
+void rpc_call_forget_request(struct rpc_call *c)
+{
+	rpc_meta_free(&c->meta);
+	free(c->path);
+	c->path = NULL;
 }
 
 struct rpc_conn *rpc_call_conn(const struct rpc_call *c)
