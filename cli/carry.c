@@ -97,6 +97,10 @@ static int carry(struct session *s, starter *start, struct transfer_request *r,
 		code = run(&c, start, r, err);
 	signals_free(&c.signals);
 	progress_free(c.progress);
+	if (code == 0 && r->recursive && c.result.files == 0)
+		code = err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s has no file in it: there was nothing to copy but its directories",
+		    start == transfer_upload ? r->local : r->remote);
 	result->us = loop_now_us() - began;
 	result->files = c.result.files;
 	result->bytes = c.result.bytes;

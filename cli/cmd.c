@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cli/nearest.h"
 #include "cli/paths.h"
 
 #define PATH_BYTES_MAX 128
@@ -68,14 +69,51 @@ void cmd_help(const struct cmd *c, const char *path, FILE *out)
 	}
 	fprintf(out, "\noptions of all verbs:\n");
 	config_help(cli_keys, out);
+	if (c->examples != NULL)
+		fprintf(out, "\nexamples:\n");
+	for (const char *const *at = c->examples; at != NULL && *at != NULL; at++)
+		fprintf(out, "  %s\n", *at);
 }
 
 /* The way to the verb. */
 
 static int no_such_verb(const struct line *l, const char *word, struct err *err)
 {
+	struct nearest n;
+
+	nearest_begin(&n, word, strlen(word));
+	for (const struct cmd *const *at = l->cmd->verbs; *at != NULL; at++) {
+		nearest_try(&n, (*at)->name);
+		if ((*at)->alias != NULL)
+			nearest_try(&n, (*at)->alias);
+	}
+	if (n.best != NULL)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "there is no \"%s %s\"; did you mean \"%s %s\"?", l->path, word, l->path,
+		    n.best);
 	return err_set(err, GRPC_INVALID_ARGUMENT, "there is no \"%s %s\"; see %s --help", l->path,
 	    word, l->path);
+}
+
+/* If an option was not known to the parser, names the one that may have been meant. */
+static int no_such_option(const struct line *l, const struct config_key *keys, struct err *err)
+{
+	static const char unknown[] = "unknown option --";
+	const struct err before = *err;
+	struct nearest n;
+
+	if (strncmp(before.text, unknown, strlen(unknown)) != 0)
+		return -1;
+	const char *name = before.text + strlen(unknown);
+	int len = (int)strcspn(name, "=; ");
+	nearest_begin(&n, name, (size_t)len);
+	for (const struct config_key *k = keys; k->name != NULL; k++)
+		nearest_try(&n, k->name);
+	if (n.best != NULL)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "unknown option --%.*s; did you mean --%s?", len, name, n.best);
+	return err_set(
+	    err, GRPC_INVALID_ARGUMENT, "unknown option --%.*s; see %s --help", len, name, l->path);
 }
 
 static int enter(struct line *l, const char *word, struct err *err)
@@ -103,7 +141,7 @@ static int find_verb(struct line *l, int argc, char *argv[], struct err *err)
 		int used = config_flags(&config, argc - at + 1, argv + at - 1, true, err);
 		config_free(&config);
 		if (used < 0)
-			return -1;
+			return no_such_option(l, cli_keys, err);
 		for (int i = at; i < at + used - 1; i++)
 			l->argv[l->argc++] = argv[i];
 		at += used - 1;
@@ -144,7 +182,7 @@ static int take_words(struct line *l, struct config *config, struct cmd_words *w
 			end = i;
 	int at = config_flags(config, end, l->argv, program, err);
 	if (at < 0)
-		return -1;
+		return no_such_option(l, l->keys, err);
 	w->word = l->argv + at;
 	w->count = end - at;
 	if (end < l->argc) {

@@ -34,6 +34,7 @@ struct cmd {
 	const char *args;  /* "NAME LOCAL [DEST]" */
 	const char *help;  /* one line */
 	const char *more;  /* further lines of its help, each with its newline; NULL: none */
+	const char *const *examples; /* command lines; ends with a NULL; NULL: none */
 
 	/* A verb: */
 	const struct config_key *keys; /* NULL: no options of its own */

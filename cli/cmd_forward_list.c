@@ -54,10 +54,16 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline forward list",
+	NULL,
+};
+
 const struct cmd cmd_forward_list = {
 	.name = "list",
 	.alias = "ls",
 	.args = "",
 	.help = "list the forwards of this machine",
+	.examples = examples,
 	.run = run,
 };

@@ -38,6 +38,13 @@ static int run_start(const struct cli *cli, const void *options, const struct cm
 	return forward_run(cli, &o);
 }
 
+static const char *const start_examples[] = {
+	"towline forward start 8000 box",
+	"towline forward start -d 0:8000 box",
+	"towline forward start [::1]:9000:8000 box",
+	NULL,
+};
+
 const struct cmd cmd_forward_start = {
 	.name = "start",
 	.args = "[BIND:]PORT[:TARGET] [NAME]",
@@ -46,6 +53,7 @@ const struct cmd cmd_forward_start = {
 	    "BIND is 127.0.0.1 if left out. The address is printed; port 0 is any. A connection\n"
 	    "that fails is told and does not end the forward; nor does it when the gateway is\n"
 	    "away for a while.\n",
+	.examples = start_examples,
 	.keys = start_keys,
 	.size = sizeof(struct start_options),
 	.words_min = 1,
@@ -105,11 +113,17 @@ static int run_service(const struct cli *cli, const void *options, const struct 
 	return forward_run(cli, &o);
 }
 
+static const char *const service_examples[] = {
+	"towline forward service box --target-port 5432 --local 15432",
+	NULL,
+};
+
 const struct cmd cmd_forward_service = {
 	.name = "service",
 	.alias = "svc",
 	.args = "NAME --target-port PORT",
 	.help = "forward any port of this machine to a port of a sandbox",
+	.examples = service_examples,
 	.keys = service_keys,
 	.size = sizeof(struct service_options),
 	.words_min = 1,

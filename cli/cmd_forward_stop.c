@@ -71,10 +71,16 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return stop_all(cli, &s);
 }
 
+static const char *const examples[] = {
+	"towline forward stop 8000",
+	NULL,
+};
+
 const struct cmd cmd_forward_stop = {
 	.name = "stop",
 	.args = "[BIND:]PORT [NAME]",
 	.help = "end a forward",
+	.examples = examples,
 	.words_min = 1,
 	.words_max = 2,
 	.run = run,

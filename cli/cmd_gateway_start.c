@@ -115,6 +115,13 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r >= 0 ? r : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline gateway start",
+	"towline gateway start --foreground --log-level debug",
+	"towline gateway start --name two --listen 127.0.0.1:8080 --listen unix:/run/user/1000/two.sock",
+	NULL,
+};
+
 const struct cmd cmd_gateway_start = {
 	.name = "start",
 	.args = "[-- OPTION-OF-THE-GATEWAY...]",
@@ -123,6 +130,7 @@ const struct cmd cmd_gateway_start = {
 	    "It goes on in the background; its address is printed when it serves. Its data and\n"
 	    "its log are in $XDG_STATE_HOME/openshell/gateways/NAME. Starting one that runs\n"
 	    "already does no harm.\n",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.tail = CMD_TAIL_COMMAND,

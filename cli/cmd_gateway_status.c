@@ -142,10 +142,17 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline gateway status",
+	"towline -o json --gateway-endpoint http://127.0.0.1:8080 gateway status",
+	NULL,
+};
+
 const struct cmd cmd_gateway_status = {
 	.name = "status",
 	.args = "",
 	.help = "whether the gateway can be reached, and what it is",
 	.more = "Exit code: 0 if it answers, 1 if not.\n",
+	.examples = examples,
 	.run = run,
 };

@@ -35,12 +35,18 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline gateway stop",
+	NULL,
+};
+
 const struct cmd cmd_gateway_stop = {
 	.name = "stop",
 	.args = "[NAME]",
 	.help = "end a gateway of this machine",
 	.more = "What runs in its sandboxes goes on, and is reached again after the next start;\n"
 		"'towline sandbox stop' and 'delete' end it.\n",
+	.examples = examples,
 	.words_max = 1,
 	.run = run,
 };

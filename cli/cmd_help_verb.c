@@ -4,9 +4,10 @@
 
 #include "cli/commands.h"
 #include "cli/man.h"
+#include "cli/markdown.h"
 
 struct options {
-	bool man;
+	bool man, markdown;
 };
 
 static const struct config_key keys[] = {
@@ -14,16 +15,21 @@ static const struct config_key keys[] = {
 	    .parse = config_bool,
 	    .offset = offsetof(struct options, man),
 	    .help = "all of it as a manual page, for man -l or to be installed" },
+	{ .name = "markdown",
+	    .parse = config_bool,
+	    .offset = offsetof(struct options, markdown),
+	    .help = "all of it as Markdown, as it is in docs/cli.md" },
 	{ 0 },
 };
 
 static int run(const struct cli *cli, const void *options, const struct cmd_words *words)
 {
+	const struct options *o = options;
 	const struct cmd *c = cmd_find(&commands, words->word, words->count);
 	char path[256] = "towline";
 
-	if (((const struct options *)options)->man) {
-		man_print(&commands, stdout);
+	if (o->man || o->markdown) {
+		(o->man ? man_print : markdown_print)(&commands, stdout);
 		return CLI_EXIT_OK;
 	}
 	if (c == NULL)
@@ -36,10 +42,17 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return CLI_EXIT_OK;
 }
 
+static const char *const examples[] = {
+	"towline help sandbox upload",
+	"towline help --man | man -l -",
+	NULL,
+};
+
 const struct cmd cmd_help_verb = {
 	.name = "help",
 	.args = "[VERB...]",
 	.help = "what there is, and how it is used",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_max = 8,

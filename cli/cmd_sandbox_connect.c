@@ -25,6 +25,11 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return CLI_EXIT_TRANSPORT;
 }
 
+static const char *const examples[] = {
+	"towline sandbox connect box",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_connect = {
 	.name = "connect",
 	.args = "[NAME]",
@@ -32,6 +37,7 @@ const struct cmd cmd_sandbox_connect = {
 	.more =
 	    "It ends with the shell, whose exit code it has. \"~.\" at the beginning of a line\n"
 	    "leaves at once, and ends the shell.\n",
+	.examples = examples,
 	.words_max = 1,
 	.run = run,
 };

@@ -307,12 +307,20 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return code;
 }
 
+static const char *const examples[] = {
+	"towline sandbox create",
+	"towline sandbox create --name box --env LANG=C.UTF-8 --label team=red",
+	"towline sandbox create --no-keep --upload src -- make -C src test",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_create = {
 	.name = "create",
 	.args = "[-- COMMAND [ARGUMENT...]]",
 	.help = "make a sandbox, wait until it is ready, and run a command or a shell in it",
 	.more = "Without a command there is a shell, if we are on a terminal; else, and with\n"
 		"--detach, the sandbox's name is printed. The exit code is the command's.\n",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.tail = CMD_TAIL_COMMAND,

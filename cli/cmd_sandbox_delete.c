@@ -96,11 +96,18 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return code;
 }
 
+static const char *const examples[] = {
+	"towline sandbox delete box other",
+	"towline sandbox delete --allow-missing box",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_delete = {
 	.name = "delete",
 	.alias = "rm",
 	.args = "NAME...",
 	.help = "end sandboxes and remove all that is theirs",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_min = 1,

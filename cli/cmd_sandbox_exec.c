@@ -102,6 +102,14 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return code;
 }
 
+static const char *const examples[] = {
+	"towline sandbox exec -n box -- ls -l",
+	"towline sandbox exec -n box --timeout 30s -- sh -c 'make && make test'",
+	"tar -c src | towline sandbox exec -n box -- tar -x",
+	"towline sandbox exec -n box -t -- top",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_exec = {
 	.name = "exec",
 	.args = "[-n NAME] [--] COMMAND [ARGUMENT...]",
@@ -111,6 +119,7 @@ const struct cmd cmd_sandbox_exec = {
 	    "command could not be run or the connection was lost, 124 after --timeout, 128 and\n"
 	    "the number if a signal ended either side. On a terminal \"~.\" at the beginning of a\n"
 	    "line leaves.\n",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_max = 1,

@@ -31,10 +31,16 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline sandbox get box",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_get = {
 	.name = "get",
 	.args = "[NAME]",
 	.help = "show a sandbox: its phase and why it is in it",
+	.examples = examples,
 	.words_max = 1,
 	.run = run,
 };

@@ -118,11 +118,18 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	return r == 0 ? CLI_EXIT_OK : cli_fail(cli, &err);
 }
 
+static const char *const examples[] = {
+	"towline sandbox list",
+	"towline -o json sandbox list --selector team=red | jq -r '.[].name'",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_list = {
 	.name = "list",
 	.alias = "ls",
 	.args = "",
 	.help = "list sandboxes",
+	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.run = run,

@@ -95,20 +95,32 @@ static int run_start(const struct cli *cli, const void *options, const struct cm
 	return run(cli, &start, options, words);
 }
 
+static const char *const stop_examples[] = {
+	"towline sandbox stop box",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_stop = {
 	.name = "stop",
 	.args = "[NAME]",
 	.help = "end a sandbox's processes and keep its files",
+	.examples = stop_examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_max = 1,
 	.run = run_stop,
 };
 
+static const char *const start_examples[] = {
+	"towline sandbox start box",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_start = {
 	.name = "start",
 	.args = "[NAME]",
 	.help = "start a stopped sandbox again",
+	.examples = start_examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_max = 1,

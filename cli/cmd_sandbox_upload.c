@@ -72,6 +72,14 @@ static int run_download(const struct cli *cli, const void *options, const struct
 	return move(cli, carry_download, "downloaded", options, words);
 }
 
+static const char *const upload_examples[] = {
+	"towline sandbox upload box data.csv",
+	"towline sandbox upload box src work/",
+	"towline sandbox upload box src/. work",
+	"pg_dump db | towline sandbox upload box - dump.sql",
+	NULL,
+};
+
 const struct cmd cmd_sandbox_upload = {
 	.name = "upload",
 	.args = "NAME LOCAL [DEST]",
@@ -81,11 +89,19 @@ const struct cmd cmd_sandbox_upload = {
 	    "directory that is there, or a name that ends in a slash, is copied into; any other\n"
 	    "DEST is the copy's name. LOCAL/. is what is in LOCAL; - is standard input.\n"
 	    "Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
+	.examples = upload_examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_min = 2,
 	.words_max = 3,
 	.run = run_upload,
+};
+
+static const char *const download_examples[] = {
+	"towline sandbox download box result.tar",
+	"towline sandbox download box work/out ../results/",
+	"towline sandbox download box log.txt - | tail",
+	NULL,
 };
 
 const struct cmd cmd_sandbox_download = {
@@ -97,6 +113,7 @@ const struct cmd cmd_sandbox_download = {
 	    "when left out. A directory that is there, or a name that ends in a slash, is copied\n"
 	    "into; any other DEST is the copy's name. PATH/. is what is in PATH; - is standard\n"
 	    "output. Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
+	.examples = download_examples,
 	.keys = keys,
 	.size = sizeof(struct options),
 	.words_min = 2,

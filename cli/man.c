@@ -59,6 +59,14 @@ static void put_verb(const struct cmd *c, const char *path, FILE *out)
 		put(c->more, out);
 	}
 	put_keys(c->keys, out);
+	if (c->examples != NULL)
+		fputs(".PP\n.nf\n.RS\n", out);
+	for (const char *const *at = c->examples; at != NULL && *at != NULL; at++) {
+		put(*at, out);
+		fputc('\n', out);
+	}
+	if (c->examples != NULL)
+		fputs(".RE\n.fi\n", out);
 }
 
 static void put_verbs(const struct cmd *group, const char *path, FILE *out)
