@@ -15,7 +15,7 @@ struct leg {
 	bool ended;            /* the peer has ended its direction */
 	bool finished;         /* no more of the peer's bytes are wanted */
 	bool settled;          /* verdict is final */
-	struct err verdict;
+	const struct err *verdict; /* NULL: it went well */
 
 	struct bufq early;
 	void (*gone)(void *cookie, const struct err *why);
@@ -31,8 +31,7 @@ static void leg_settle(struct leg *leg, const struct err *verdict)
 	if (leg->settled)
 		return;
 	leg->settled = true;
-	if (verdict != NULL)
-		leg->verdict = *verdict;
+	leg->verdict = err_keep(verdict);
 }
 
 /* Answers the call with the verdict. What the peer still sends is dropped. */
@@ -41,7 +40,7 @@ static void leg_finish(struct leg *leg)
 	if (leg->call == NULL || leg->finished)
 		return;
 	leg->finished = true;
-	rpc_call_finish(leg->call, &leg->verdict);
+	rpc_call_finish(leg->call, leg->verdict);
 }
 
 static void leg_run_over(struct post *post)
@@ -89,7 +88,7 @@ static void leg_part(struct leg *leg, const struct err *why)
 	if (leg->side == LEG_CLIENT) {
 		leg_settle(leg, why);
 	} else if (leg->ended) {
-		why = &leg->verdict;
+		why = leg_verdict(leg);
 	} else {
 		leg_describe_loss(&loss, why);
 		why = &loss;
@@ -239,6 +238,7 @@ void leg_free(struct leg *leg)
 		return;
 	assert(leg->call == NULL && leg->joint.in == NULL);
 	bufq_free(&leg->early);
+	err_drop(leg->verdict);
 	free(leg);
 }
 
@@ -286,8 +286,8 @@ static void leg_finish_sending(void *self)
 		rpc_call_end(leg->call, NULL);
 		return;
 	}
-	leg_settle(leg, leg->joint.status);
-	if (leg->verdict.code == GRPC_OK)
+	leg_settle(leg, leg_verdict(leg->joint.other));
+	if (leg->verdict == NULL)
 		rpc_call_end(leg->call, NULL);
 	else
 		leg_finish(leg);
@@ -380,7 +380,7 @@ void leg_start(struct leg *leg)
 		pump_eof(leg->joint.in);
 	}
 	if (leg->call == NULL)
-		leg_part(leg, &leg->verdict); /* it ended while it was held */
+		leg_part(leg, leg_verdict(leg)); /* it ended while it was held */
 }
 
 void leg_credit(struct leg *leg, size_t bytes)
@@ -406,5 +406,5 @@ const struct pump_stats *leg_stats(const struct leg *leg)
 
 const struct err *leg_verdict(const struct leg *leg)
 {
-	return &leg->verdict;
+	return leg->verdict != NULL ? leg->verdict : &err_none;
 }

@@ -71,9 +71,9 @@ struct leg_joint {
 	void *over_cookie;
 
 	/* LEG_TUNNEL: a supervisor that ends without a status has failed; else it is OK.
-	 * LEG_CLIENT: how the tunnel's leg ended, good once finish() is called. */
+	 * LEG_CLIENT: how the tunnel's leg ended is the verdict, once finish() is called. */
 	bool needs_status;
-	const struct err *status;
+	const struct leg *other;
 };
 
 /* Attach both legs of a relay before starting either: starting passes on what came

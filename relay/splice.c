@@ -78,7 +78,7 @@ static void splice_attach_client(struct splice *s)
 		.sent_cookie = cross ? (void *)s->hand_down : (void *)s->tunnel,
 		.over = splice_leg_over,
 		.over_cookie = s,
-		.status = leg_verdict(s->tunnel),
+		.other = s->tunnel,
 	    });
 }
 
