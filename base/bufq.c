@@ -14,6 +14,7 @@ void bufq_init(struct bufq *q, size_t max_slices, size_t max_bytes)
 
 static struct slice *at(const struct bufq *q, size_t i)
 {
+	assert(q->cap > 0);
 	return &q->ring[(q->head + i) % q->cap];
 }
 

@@ -27,9 +27,10 @@ void map_free(struct map *m)
 
 	if (m == NULL)
 		return;
-	HASH_ITER(hh, m->entries, e, next)
-	{
-		HASH_DEL(m->entries, e);
+	e = m->entries;
+	HASH_CLEAR(hh, m->entries);
+	for (; e != NULL; e = next) {
+		next = e->hh.next;
 		free(e);
 	}
 	free(m);

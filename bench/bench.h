@@ -30,6 +30,9 @@ int bench_dial(uint16_t port);
 /* Prints what went wrong and gives 1. */
 int bench_fail(const struct err *);
 
+/* A number of the command line; what is none ends the program. */
+uint64_t bench_number(const char *text, uint64_t max);
+
 /* The ${q}-quantile (0 to 1) of ${n} values, which are sorted in place. */
 double bench_quantile(double *values, size_t n, double q);
 

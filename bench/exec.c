@@ -105,7 +105,8 @@ int bench_exec(int argc, char *argv[])
 		fprintf(stderr, "exec COUNT PARALLEL URL SANDBOX\n");
 		return 2;
 	}
-	size_t count = (size_t)atoi(argv[1]), parallel = (size_t)atoi(argv[2]);
+	size_t count = (size_t)bench_number(argv[1], 1000000),
+	       parallel = (size_t)bench_number(argv[2], 1000000);
 	all.to_start = count;
 	all.times = calloc(count, sizeof(*all.times));
 	all.request = make_request(argv[4], &all.request_len);

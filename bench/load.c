@@ -353,7 +353,7 @@ static int parse_target(struct run *r, char *target, struct err *err)
 	char *sandbox = strchr(target, ','), *port = sandbox != NULL ? strrchr(target, ',') : NULL;
 
 	if (strncmp(target, "tcp:", 4) == 0) {
-		r->port = (uint16_t)atoi(target + 4);
+		r->port = (uint16_t)bench_number(target + 4, UINT16_MAX);
 		return 0;
 	}
 	if (sandbox == NULL || port == sandbox)
@@ -361,7 +361,7 @@ static int parse_target(struct run *r, char *target, struct err *err)
 		    "%s is neither tcp:PORT nor URL,SANDBOX,PORT", target);
 	*sandbox = *port = '\0';
 	r->sandbox = sandbox + 1;
-	r->port = (uint16_t)atoi(port + 1);
+	r->port = (uint16_t)bench_number(port + 1, UINT16_MAX);
 	r->client = rpc_client_connect(r->loop, target, &o, err);
 	return r->client != NULL ? 0 : -1;
 }
@@ -412,6 +412,18 @@ static int parse_mode(const char *name, struct run *r)
 	return -1;
 }
 
+static int run_load(struct run *r, char *target, struct err *err)
+{
+	memset(payload, 'x', SEND_CHUNK);
+	if (parse_target(r, target, err) != 0 || begin(r, err) != 0)
+		return bench_fail(err);
+	if (r->mode == MODE_IDLE)
+		return hold(r, err) == 0 ? 0 : bench_fail(err);
+	loop_run(r->loop);
+	report(r);
+	return r->failed;
+}
+
 int bench_load(int argc, char *argv[])
 {
 	struct run r = { 0 };
@@ -422,20 +434,17 @@ int bench_load(int argc, char *argv[])
 		    "load up|down|ping|idle|stall STREAMS AMOUNT tcp:PORT|URL,SANDBOX,PORT\n");
 		return 2;
 	}
-	r.streams = r.left = (size_t)atoi(argv[2]);
-	r.amount = strtoull(argv[3], NULL, 10);
+	r.streams = r.left = (size_t)bench_number(argv[2], 1000000);
+	r.amount = bench_number(argv[3], INT64_MAX);
 	r.lines = calloc(r.streams, sizeof(*r.lines));
 	r.times = calloc(r.mode == MODE_PING ? (size_t)r.amount : 1, sizeof(*r.times));
 	payload = aligned_alloc(4096, SEND_CHUNK);
-	if (r.lines == NULL || r.times == NULL || payload == NULL ||
-	    (r.loop = loop_create(0, &err)) == NULL)
-		return 1;
-	memset(payload, 'x', SEND_CHUNK);
-	if (parse_target(&r, argv[4], &err) != 0 || begin(&r, &err) != 0)
-		return bench_fail(&err);
-	if (r.mode == MODE_IDLE)
-		return hold(&r, &err) == 0 ? 0 : bench_fail(&err);
-	loop_run(r.loop);
-	report(&r);
+	if (r.lines != NULL && r.times != NULL && payload != NULL &&
+	    (r.loop = loop_create(0, &err)) != NULL)
+		r.failed = run_load(&r, argv[4], &err);
+	else
+		r.failed = 1;
+	free(r.times);
+	free(r.lines);
 	return r.failed;
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "bench.h"
 
 static const struct {
@@ -71,6 +72,16 @@ static int compare(const void *a, const void *b)
 	double x = *(const double *)a, y = *(const double *)b;
 
 	return x < y ? -1 : x > y;
+}
+
+uint64_t bench_number(const char *text, uint64_t max)
+{
+	struct err err;
+	uint64_t number;
+
+	if (text_to_u64(text, 0, max, &number, &err) == 0)
+		return number;
+	exit(bench_fail(&err));
 }
 
 double bench_quantile(double *values, size_t n, double q)

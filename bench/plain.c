@@ -173,8 +173,8 @@ int bench_relay(int argc, char *argv[])
 {
 	if (argc != 3)
 		return 2;
-	target = (uint16_t)atoi(argv[2]);
-	return serve((uint16_t)atoi(argv[1]), on_relay_accept);
+	target = (uint16_t)bench_number(argv[2], UINT16_MAX);
+	return serve((uint16_t)bench_number(argv[1], UINT16_MAX), on_relay_accept);
 }
 
 /* The service. */
@@ -316,5 +316,5 @@ int bench_service(int argc, char *argv[])
 	if (argc != 2)
 		return 2;
 	scratch = page_buffer(BUFFER);
-	return serve((uint16_t)atoi(argv[1]), on_service_accept);
+	return serve((uint16_t)bench_number(argv[1], UINT16_MAX), on_service_accept);
 }

@@ -246,7 +246,7 @@ static void channel_run_withdraw(struct post *post)
 			session_send(c->sandbox->session, &message.base, NULL);
 		channel_set_why(c, leg_verdict(c->client));
 		leg_free(c->client);
-		channel_run_over(&c->over);
+		registry_run(c->tunnels, &c->over);
 	}
 	channel_unref(c);
 }

@@ -149,9 +149,9 @@ static void claim_take(struct claim *claim, const uint8_t *message, size_t len)
 static void claim_data(void *cookie, struct slice bytes)
 {
 	struct claim *claim = cookie;
-	const uint8_t *message;
+	const uint8_t *message = NULL;
 	struct err e;
-	size_t len;
+	size_t len = 0;
 	int got;
 
 	if (claim->over) {

@@ -11,10 +11,10 @@ struct leg {
 	enum leg_side side;
 	enum leg_state state;
 	struct loop *loop;
-	struct rpc_call *call; /* NULL: over */
-	bool ended;            /* the peer has ended its direction */
-	bool finished;         /* no more of the peer's bytes are wanted */
-	bool settled;          /* verdict is final */
+	struct rpc_call *call;     /* NULL: over */
+	bool ended;                /* the peer has ended its direction */
+	bool finished;             /* no more of the peer's bytes are wanted */
+	bool settled;              /* verdict is final */
 	const struct err *verdict; /* NULL: it went well */
 
 	struct bufq early;

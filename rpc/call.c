@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "rpc/call_internal.h"
 #include "rpc/conn.h"
 #include "rpc/limits.h"
@@ -124,7 +125,7 @@ static char *copy(const struct meta_field *f)
 static bool take_own(struct rpc_call *c, const struct meta_field *f)
 {
 	char text[32];
-	uint64_t ms;
+	uint64_t ms, number;
 
 	snprintf(
 	    text, sizeof(text), "%.*s", (int)(f->value_len < 31 ? f->value_len : 31), f->value);
@@ -133,7 +134,8 @@ static bool take_own(struct rpc_call *c, const struct meta_field *f)
 	} else if (is(f->name, f->name_len, ":method")) {
 		c->heads.bad_method = strcmp(text, "POST") != 0;
 	} else if (is(f->name, f->name_len, ":status")) {
-		c->heads.http_status = atoi(text);
+		c->heads.http_status =
+		    text_to_u64(text, 0, 999, &number, NULL) == 0 ? (int)number : 0;
 	} else if (is(f->name, f->name_len, "content-type")) {
 		/* application/grpc, with "+proto" or ";charset" behind it, but not -web. */
 		c->heads.bad_type = !starts(f->value, f->value_len, "application/grpc") ||
@@ -146,11 +148,10 @@ static bool take_own(struct rpc_call *c, const struct meta_field *f)
 		else
 			c->heads.bad_timeout = true;
 	} else if (is(f->name, f->name_len, "grpc-status")) {
-		int code = atoi(text);
 		c->heads.has_status = true;
-		c->heads.grpc_status = code >= 0 && code <= 16 && text[0] >= '0' && text[0] <= '9'
-		    ? (uint8_t)code
-		    : GRPC_UNKNOWN;
+		c->heads.grpc_status =
+		    text_to_u64(text, 0, GRPC_UNAUTHENTICATED, &number, NULL) == 0 ? (uint8_t)number
+										   : GRPC_UNKNOWN;
 	} else if (is(f->name, f->name_len, "grpc-message")) {
 		free(c->message);
 		c->message = copy(f);

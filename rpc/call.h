@@ -101,7 +101,7 @@ const char *rpc_call_path(const struct rpc_call *);
 const struct rpc_meta *rpc_call_meta(const struct rpc_call *); /* request metadata (server) */
 /* Nobody will ask for these two again: a call that lives long need not keep them. */
 void rpc_call_forget_request(struct rpc_call *);
-uint64_t rpc_call_time_left_ms(const struct rpc_call *);       /* RPC_DEADLINE_NONE: no deadline */
+uint64_t rpc_call_time_left_ms(const struct rpc_call *); /* RPC_DEADLINE_NONE: no deadline */
 struct rpc_conn *rpc_call_conn(const struct rpc_call *);
 struct loop *rpc_call_loop(const struct rpc_call *);
 bool rpc_call_is_server(const struct rpc_call *);

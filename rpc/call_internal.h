@@ -26,7 +26,7 @@ struct rpc_call {
 	struct rpc_meta meta;           /* of the request; a client's: of the response */
 	struct rpc_meta trailers;       /* received */
 	struct rpc_meta *out;           /* trailers to send */
-	const struct err *status;             /* to send with the trailers; NULL: OK */
+	const struct err *status;       /* to send with the trailers; NULL: OK */
 	const struct rpc_call_ops *ops; /* NULL: nobody listens */
 	void *cookie;
 	struct timer *timer;

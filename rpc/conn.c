@@ -152,7 +152,7 @@ static void on_ready(void *cookie, unsigned events)
 
 static void name_peer(struct rpc_conn *c, int fd)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = { .ss_family = AF_UNSPEC };
 	socklen_t len = sizeof(sa);
 	const int on = 1;
 

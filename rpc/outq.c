@@ -11,6 +11,7 @@ void outq_init(struct outq *q)
 
 static struct outq_entry *entry_at(const struct outq *q, size_t i)
 {
+	assert(q->cap > 0);
 	return &q->ring[(q->head + i) % q->cap];
 }
 

@@ -28,10 +28,8 @@ static void take_replies(struct rpc_unary *u)
 {
 	const uint8_t *message;
 	size_t len;
-	int r;
 
-	while (u->err.code == GRPC_OK &&
-	    (r = rpc_reader_next(&u->reader, &message, &len, &u->err)) > 0) {
+	while (u->err.code == GRPC_OK && rpc_reader_next(&u->reader, &message, &len, &u->err) > 0) {
 		if (u->replied) {
 			err_set(&u->err, GRPC_INTERNAL, "a second reply to a unary call");
 			return;

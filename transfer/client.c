@@ -2,11 +2,13 @@
  * What both directions of a client's transfer share: the call, the progress, and an
  * end that waits for the call and for the file system, whichever is later.
  */
-#include "transfer/client_transfer.h"
+#include "transfer/client.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "transfer/client_transfer.h"
 
 #define PROGRESS_MS 100
 

@@ -299,7 +299,7 @@ static int unpack_entry(
     struct unpack *u, struct archive *a, struct archive_entry *e, struct err *err)
 {
 	const char *raw = archive_entry_pathname(e), *last;
-	char path[TREE_PATH_MAX];
+	char path[TREE_PATH_MAX] = "";
 
 	if (raw == NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT,

@@ -100,7 +100,9 @@ static void foreign_relay_data(void *cookie, struct slice bytes)
 			f->inits++;
 			snprintf(f->channel_id, sizeof(f->channel_id), "%s", m->init->channel_id);
 		} else {
-			strncat(f->got, (const char *)m->data.data, m->data.len);
+			size_t at = strlen(f->got);
+			assert_true(at + m->data.len < sizeof(f->got));
+			memcpy(f->got + at, m->data.data, m->data.len);
 		}
 		codec_free(m);
 	}

@@ -17,7 +17,7 @@
 /* As every program of ours; and libuv keeps a pipe for signals from its first loop on. */
 int rig_setup(void **state)
 {
-	signal(SIGPIPE, SIG_IGN);
+	loop_ignore_sigpipe();
 	loop_free(loop_create(0, NULL));
 	*state = leak_begin();
 	return 0;

@@ -19,8 +19,8 @@ static void write_frame(struct rig_call *c, const char *text)
 	size_t len = strlen(text);
 	uint8_t frame[128] = { 0, 0, 0, 0, (uint8_t)(len + 2), 0x12, (uint8_t)len };
 
-	assert_true(len + 7 <= sizeof(frame));
-	memcpy(frame + 7, text, len);
+	assert_true(len + 7 < sizeof(frame));
+	memcpy(frame + 7, text, len + 1);
 	rig_write(c, frame, len + 7);
 }
 

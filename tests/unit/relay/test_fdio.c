@@ -505,7 +505,7 @@ static void test_stalled_writer_pins_few_blocks(void **state)
 	}
 	pool_stats(pool, &stats);
 	assert_true(stats.live <= LOOP_BLOCKS_MAX / 4);
-	peer_gets(f, FILLER + 64 * LOOP_BLOCKS_MAX);
+	peer_gets(f, FILLER + (size_t)64 * LOOP_BLOCKS_MAX);
 	pool_stats(pool, &stats);
 	assert_int_equal(stats.live, 0);
 }

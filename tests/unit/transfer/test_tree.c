@@ -79,7 +79,8 @@ static void note(void *cookie, const char *text)
 {
 	struct fixture *f = cookie;
 
-	strncat(f->notes, text, sizeof(f->notes) - strlen(f->notes) - 1);
+	size_t at = strlen(f->notes);
+	snprintf(f->notes + at, sizeof(f->notes) - at, "%s", text);
 }
 
 static int unpack(struct fixture *f, struct tree_result *result, struct err *err)
