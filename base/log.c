@@ -103,8 +103,8 @@ static void emit(const char *area, enum log_level level, const char *event, time
 		add_field(&t, &fields[i]);
 	text_addf(&t, json ? "}\n" : "\n");
 	/* A line too long, or no memory for it, is said rather than cut in the middle. */
-	static const char lost[] = "event=log_line_lost\n";
-	ssize_t n = t.failed ? write(out.fd, lost, sizeof(lost) - 1) : write(out.fd, t.data, t.len);
+	const char *lost = json ? "{\"event\":\"log_line_lost\"}\n" : "event=log_line_lost\n";
+	ssize_t n = t.failed ? write(out.fd, lost, strlen(lost)) : write(out.fd, t.data, t.len);
 	(void)n; /* there is nowhere to say that logging failed */
 	text_free(&t);
 }
