@@ -14,6 +14,7 @@
 
 #define ACCEPT_BUDGET 16  /* of one turn */
 #define PAUSE_MS      100 /* when descriptors are out */
+#define OPENING_MAX   16 /* calls not yet answered: a sandbox lets 32 wait, which are not all ours */
 
 struct forwarder {
 	struct session *session;
@@ -23,8 +24,8 @@ struct forwarder {
 	struct watch *watch;
 	struct timer *pause;
 	struct connection *connections;
-	size_t count;
-	uint8_t *init; /* the first message of each call, packed */
+	size_t count, opening; /* of them */
+	uint8_t *init;         /* the first message of each call, packed */
 	size_t init_len;
 };
 
@@ -36,19 +37,41 @@ struct connection {
 	struct fdio *socket;
 	struct framed *call; /* NULL: over */
 	size_t overhead;     /* bytes of init that have not left */
+	bool opening;        /* the call has not been answered */
 };
+
+/* The rest waits in the socket's backlog. */
+static bool has_room(const struct forwarder *f)
+{
+	return f->count < FORWARDER_CONNECTIONS_MAX && f->opening < OPENING_MAX;
+}
 
 static void want_more(struct forwarder *f)
 {
-	bool open = f->count < FORWARDER_CONNECTIONS_MAX && !timer_is_running(f->pause);
+	bool open = has_room(f) && !timer_is_running(f->pause);
 
 	watch_want(f->watch, open ? WATCH_READ : WATCH_NONE);
+}
+
+static void set_opening(struct connection *c, bool opening)
+{
+	struct forwarder *f = c->forwarder;
+
+	if (c->opening == opening)
+		return;
+	c->opening = opening;
+	if (opening)
+		f->opening++;
+	else
+		f->opening--;
+	want_more(f);
 }
 
 static void connection_free(struct connection *c)
 {
 	struct forwarder *f = c->forwarder;
 
+	set_opening(c, false);
 	if (c->call != NULL)
 		framed_cancel(c->call, NULL);
 	fdio_free(c->socket);
@@ -146,6 +169,11 @@ static void call_payload(void *cookie, struct slice data)
 	framed_credit(c->call, len);
 }
 
+static void call_opened(void *cookie)
+{
+	set_opening(cookie, false);
+}
+
 static void call_end(void *cookie, const struct err *status)
 {
 	struct connection *c = cookie;
@@ -171,6 +199,7 @@ static void call_closed(void *cookie, const struct err *why)
 	struct connection *c = cookie;
 
 	c->call = NULL;
+	set_opening(c, false);
 	if (why->code == GRPC_OK)
 		check_done(c);
 	else
@@ -182,6 +211,7 @@ static const struct framed_ops call_ops = {
 	.end = call_end,
 	.sent = call_sent,
 	.closed = call_closed,
+	.opened = call_opened,
 };
 
 static int open_call(struct connection *c, struct err *err)
@@ -219,7 +249,7 @@ static void open_connection(struct forwarder *f, int fd)
 		c->next->at = &c->next;
 	f->connections = c;
 	f->count++;
-	want_more(f);
+	set_opening(c, true);
 	if (open_call(c, &err) != 0)
 		connection_fail(c, &err);
 }
@@ -231,7 +261,7 @@ static void on_ready(void *cookie, unsigned events)
 	struct forwarder *f = cookie;
 
 	(void)events;
-	for (int i = 0; i < ACCEPT_BUDGET && f->count < FORWARDER_CONNECTIONS_MAX; i++) {
+	for (int i = 0; i < ACCEPT_BUDGET && has_room(f); i++) {
 		int fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
