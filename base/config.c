@@ -1,5 +1,6 @@
 #include "base/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/text.h"
 
 #define LINE_BYTES_MAX 4096
+#define PLACE_PATH_MAX 80 /* bytes of a file's path in an error, so that the key fits behind it */
 
 const char CONFIG_REQUIRED[] = "";
 
@@ -65,9 +67,14 @@ static int parse_scaled(uint64_t *out, const char *value, const char *const *uni
 	errno = 0;
 	unsigned long long n = strtoull(value, &end, 10);
 	for (size_t i = 0; value[0] >= '0' && value[0] <= '9' && errno == 0 && units[i] != NULL;
-	     i++)
-		if (strcasecmp(end, units[i]) == 0 && !__builtin_mul_overflow(n, factors[i], out))
+	     i++) {
+		uint64_t scaled;
+		if (strcasecmp(end, units[i]) == 0 &&
+		    !__builtin_mul_overflow(n, factors[i], &scaled)) {
+			*out = scaled;
 			return 0;
+		}
+	}
 	return err_set(err, GRPC_INVALID_ARGUMENT, "\"%s\" is not %s", value, what);
 }
 
@@ -112,7 +119,12 @@ static void free_list(struct config_list_value *list)
 
 void config_begin(struct config *c, const struct config_key *keys, void *target)
 {
+	size_t count = 0;
+
 	*c = (struct config){ .keys = keys, .target = target };
+	while (keys[count].name != NULL)
+		count++;
+	assert(count <= sizeof(c->set));
 }
 
 static void *field_of(const struct config *c, const struct config_key *k)
@@ -129,8 +141,7 @@ static int set(struct config *c, const struct config_key *k, enum strength stren
 
 	if (*now > strength)
 		return 0;
-	if (*now == (uint8_t)STRENGTH_FLAG && strength == STRENGTH_FLAG && !is_list &&
-	    strcmp(value, "true") != 0 && k->arg != NULL)
+	if (*now == (uint8_t)STRENGTH_FLAG && !is_list && k->arg != NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: given twice", where);
 	if (is_list && *now < strength)
 		free_list(field_of(c, k));
@@ -182,7 +193,7 @@ static struct flag read_flag(const struct config *c, const char *word)
 	if (f.key == NULL && strncmp(word, "--no-", 5) == 0 &&
 	    (f.key = find(c, word + 5, len - 3)) != NULL) {
 		f.negated = true;
-		if (f.key->arg != NULL)
+		if (f.key->arg != NULL || f.value != NULL)
 			f.key = NULL;
 	}
 	return f;
@@ -194,9 +205,10 @@ static int apply_flag(struct config *c, int argc, char *argv[], int i, struct er
 	struct flag f = read_flag(c, argv[i]);
 	int words = 1;
 
+	/* The value of a misspelt option may be a secret. */
 	if (f.key == NULL)
-		return err_set(
-		    err, GRPC_INVALID_ARGUMENT, "unknown option %s; see --help", argv[i]);
+		return err_set(err, GRPC_INVALID_ARGUMENT, "unknown option %.*s; see --help",
+		    (int)strcspn(argv[i], "="), argv[i]);
 	if (f.key->arg == NULL) {
 		if (f.value == NULL)
 			f.value = f.negated ? "false" : "true";
@@ -281,8 +293,9 @@ int config_line(struct config *c, const char *where, const char *line, struct er
 		return 0;
 	char *equals = strchr(name, '=');
 	if (equals == NULL)
-		return err_set(
-		    err, GRPC_INVALID_ARGUMENT, "%s: \"%s\" is not \"name = value\"", where, name);
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s: %.*s: no \"=\"; a line is \"name = value\"", where,
+		    (int)strcspn(name, " \t"), name);
 	*equals = '\0';
 	char *value = trim(equals + 1);
 	name = trim(name);
@@ -293,17 +306,37 @@ int config_line(struct config *c, const char *where, const char *line, struct er
 	return set(c, k, STRENGTH_FILE, label, value, err);
 }
 
+/* A line without its end, its length in ${len}. Of one too long the first LINE_BYTES_MAX
+ * bytes. */
+static bool read_line(FILE *f, char line[static LINE_BYTES_MAX + 1], size_t *len)
+{
+	size_t n = 0;
+	int c = 0;
+
+	while (n < LINE_BYTES_MAX && (c = getc(f)) != EOF && c != '\n')
+		line[n++] = (char)c;
+	line[n] = '\0';
+	*len = n;
+	return n > 0 || c == '\n';
+}
+
 int config_file(struct config *c, const char *path, struct err *err)
 {
-	char line[LINE_BYTES_MAX + 1], where[512];
+	char line[LINE_BYTES_MAX + 1], where[PLACE_PATH_MAX + 32];
+	size_t len, path_len = strlen(path);
+	bool is_long = path_len > PLACE_PATH_MAX;
+	const char *shown = is_long ? path + path_len - PLACE_PATH_MAX : path;
 	FILE *f = fopen(path, "re");
 	int r = 0;
 
 	if (f == NULL)
 		return err_sys(err, errno, "%s", path);
-	for (unsigned n = 1; r == 0 && fgets(line, sizeof(line), f) != NULL; n++) {
-		snprintf(where, sizeof(where), "%s:%u", path, n);
-		r = config_line(c, where, line, err);
+	for (unsigned n = 1; r == 0 && read_line(f, line, &len); n++) {
+		snprintf(where, sizeof(where), "%s%s:%u", is_long ? "..." : "", shown, n);
+		if (strlen(line) != len)
+			r = err_set(err, GRPC_INVALID_ARGUMENT, "%s: a NUL in a line", where);
+		else
+			r = config_line(c, where, line, err);
 	}
 	if (r == 0 && ferror(f))
 		r = err_sys(err, errno, "%s", path);
