@@ -154,6 +154,8 @@ def test_terminal(ready):
     it.send(stdin=b"sleep 0.1; stty size\n")
     it.read_until(b"20 90")
     it.send(stdin=b"sleep 100\n")
+    processes = lambda: processes_of(ready.gateway.data_dir).values()
+    wait_until(lambda: any("sleep 100" in p for p in processes()), 10, "it sleeps")
     it.send(stdin=b"\x03")
     it.send(stdin=b"exit 7\n")
     assert it.finish() == 7

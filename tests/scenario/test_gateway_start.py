@@ -59,7 +59,7 @@ def test_ends_at_once_when_nothing_is_under_way(gateway, sig):
     gateway.stub.Health(pb.HealthRequest(), timeout=5)
     began = time.monotonic()
     gateway.stop(sig)
-    assert time.monotonic() - began < 2 or SANITIZED
+    assert time.monotonic() - began < 3  # a drain takes 4
 
 
 def test_a_dead_gateways_ready_file_is_replaced(gateway):
@@ -175,16 +175,6 @@ def resident_kib(pid):
 def test_idle_memory(gateway):
     gateway.stub.Health(pb.HealthRequest(), timeout=5)
     assert resident_kib(gateway.process.pid) < 12 << 10
-
-
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer takes its time")
-def test_start_time(gateway):
-    times = []
-    for _ in range(5):
-        gateway.stop()
-        gateway.start()
-        times.append(gateway.start_seconds)
-    assert min(times) < 0.05, times
 
 
 def test_calls_end_before_the_gateway_does(gateway):
