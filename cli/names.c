@@ -37,33 +37,39 @@ static int path_of(const struct names *n, char out[static PATHS_MAX], struct err
 	return n->gateway != NULL ? paths_config(out, name, err) : paths_state(out, name, err);
 }
 
-char *names_last(const struct names *n, struct err *err)
+/* What the file says, without the line's end that OpenShell's tools may write; the caller
+ * frees it. NULL: there is none. */
+static char *read_last(const struct names *n, char path[static PATHS_MAX], struct err *err)
 {
-	char path[PATHS_MAX];
 	char *name = path_of(n, path, err) == 0 ? paths_read(path, err) : NULL;
 
 	if (name != NULL)
 		name[strcspn(name, " \t\r\n")] = '\0';
-	if (name == NULL || name[0] == '\0') {
-		free(name);
-		err_set(err, GRPC_NOT_FOUND,
-		    "no sandbox is named, and none was used before; name one, or make one with "
-		    "'towline sandbox create'");
-		return NULL;
-	}
 	return name;
+}
+
+char *names_last(const struct names *n, struct err *err)
+{
+	char path[PATHS_MAX];
+	char *name = read_last(n, path, err);
+
+	if (name != NULL && name[0] != '\0')
+		return name;
+	free(name);
+	err_set(err, GRPC_NOT_FOUND,
+	    "no sandbox is named, and none was used before; name one, or make one with "
+	    "'towline sandbox create'");
+	return NULL;
 }
 
 void names_remember(const struct names *n, const char *sandbox)
 {
 	char path[PATHS_MAX];
-	struct err err = { 0 };
-	char *last = path_of(n, path, &err) == 0 ? paths_read(path, &err) : NULL;
+	struct err err;
+	char *last = read_last(n, path, &err);
 
-	if (last == NULL || strcmp(last, sandbox) != 0) {
-		err_clear(&err);
+	if ((last == NULL || strcmp(last, sandbox) != 0) && path_of(n, path, &err) == 0)
 		paths_write(path, sandbox, &err);
-	}
 	free(last);
 }
 
@@ -71,7 +77,7 @@ void names_forget(const struct names *n, const char *sandbox)
 {
 	char path[PATHS_MAX];
 	struct err err;
-	char *last = path_of(n, path, &err) == 0 ? paths_read(path, &err) : NULL;
+	char *last = read_last(n, path, &err);
 
 	if (last != NULL && strcmp(last, sandbox) == 0)
 		unlink(path);

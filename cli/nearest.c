@@ -42,9 +42,9 @@ void nearest_try(struct nearest *n, const char *candidate)
 
 	if (n->len == 0 || n->len > NEAREST_LEN_MAX || len > NEAREST_LEN_MAX)
 		return;
-	far = distance(n->word, n->len, candidate, len);
 	bool begins = n->len >= 2 && n->len < len && memcmp(n->word, candidate, n->len) == 0;
-	if ((begins || 3 * far <= len) && far < n->distance) {
+	far = begins ? 0 : distance(n->word, n->len, candidate, len);
+	if (3 * far <= len && far < n->distance) {
 		n->best = candidate;
 		n->distance = far;
 	}

@@ -1,0 +1,77 @@
+/* The line that says how far a transfer is. */
+#include "cli/progress.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/leak.h"
+
+static int setup(void **state)
+{
+	*state = leak_begin();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	return leak_end(*state);
+}
+
+#define MIB (UINT64_C(1) << 20)
+
+static void test_lines(void **state)
+{
+	static const struct {
+		struct progress_view view;
+		unsigned columns;
+		const char *line;
+	} cases[] = {
+		{ { "f", 0, 0, 0 }, 80, "f  0 B" },
+		{ { "f", 5 * MIB, 0, 0 }, 80, "f  5.0 MiB" },
+		{ { "f", 5 * MIB, 10 * MIB, 0 }, 80, "f  5.0 MiB / 10.0 MiB   50%" },
+		{ { "f", 5 * MIB, 10 * MIB, MIB }, 80,
+		    "f  5.0 MiB / 10.0 MiB   50%  1.0 MiB/s  ETA 0:05" },
+		{ { "f", 0, 36000 * MIB, 10 * MIB }, 80,
+		    "f  0 B / 35.2 GiB    0%  10.0 MiB/s  ETA 1:00:00" },
+		{ { "f", 12 * MIB, 10 * MIB, MIB }, 80, "f  12.0 MiB / 10.0 MiB  100%  1.0 MiB/s" },
+		{ { "a/long/path/name", MIB, 0, 0 }, 20, "...ath/name  1.0 MiB" },
+		{ { "a/long/path/name", MIB, 0, 0 }, 12, "1.0 MiB" },
+		{ { "a/long/path/name", MIB, 0, 0 }, 4, "1.0 " },
+	};
+	char line[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		progress_format(&cases[i].view, cases[i].columns, line, sizeof(line));
+		assert_string_equal(line, cases[i].line);
+	}
+}
+
+static void test_never_too_long(void **state)
+{
+	const struct progress_view v = { "some/name", 5 * MIB, 10 * MIB, MIB };
+	char line[64];
+
+	(void)state;
+	for (unsigned columns = 1; columns < 200; columns++) {
+		progress_format(&v, columns, line, sizeof(line));
+		assert_true(strlen(line) <= columns && strlen(line) < sizeof(line));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_never_too_long, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
