@@ -6,6 +6,7 @@ if(NOT CMAKE_BUILD_TYPE STREQUAL "Debug") # it needs the optimiser
 	add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 endif()
 
+set(CMAKE_REQUIRED_FLAGS -Werror) # clang takes what it does not know, and warns
 foreach(flag IN ITEMS -fstack-clash-protection -fcf-protection -mbranch-protection=standard)
 	string(MAKE_C_IDENTIFIER "HAVE${flag}" have)
 	check_c_compiler_flag(${flag} ${have})
@@ -13,5 +14,6 @@ foreach(flag IN ITEMS -fstack-clash-protection -fcf-protection -mbranch-protecti
 		add_compile_options(${flag})
 	endif()
 endforeach()
+unset(CMAKE_REQUIRED_FLAGS)
 
 add_link_options(LINKER:-z,relro,-z,now,-z,noexecstack LINKER:--as-needed LINKER:--gc-sections)
