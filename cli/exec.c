@@ -255,10 +255,9 @@ static void send_keys(struct exec *e, struct slice data)
 	for (size_t at = 0; at < data.len && !left; at += sizeof(keys) - 1) {
 		size_t n = data.len - at < sizeof(keys) - 1 ? data.len - at : sizeof(keys) - 1;
 		size_t len = escape_filter(&e->escape, data.data + at, n, keys, &left);
-		struct slice copy = slice_copy(keys, len);
 
-		if (copy.data != NULL && len > 0)
-			send_input(e, copy);
+		if (len > 0)
+			send_input(e, slice_copy(keys, len));
 	}
 	slice_release(&data);
 	if (left)

@@ -89,6 +89,7 @@ class Terminal:
             assert time.monotonic() < deadline, f"it does not end: {self.seen}"
         _, status = os.waitpid(self.pid, 0)
         self.pid = None
+        assert b"Sanitizer" not in self.seen and b"runtime error" not in self.seen, self.seen
         return os.waitstatus_to_exitcode(status)
 
     def __enter__(self):
