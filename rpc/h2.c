@@ -17,6 +17,7 @@
 #define MAX_SETTINGS      32   /* entries of one frame */
 #define MAX_OUTBOUND_ACK  1000 /* that a peer makes us queue and does not read */
 #define MAX_CONTINUATIONS 8
+#define FIRST_EXTENSION   10 /* frame types from here on are not the library's own */
 
 void h2_wake(struct h2 *h)
 {
@@ -51,6 +52,9 @@ static nghttp2_option *make_options(const struct rpc_options *o)
 	nghttp2_option_set_max_continuations(n, MAX_CONTINUATIONS);
 	nghttp2_option_set_stream_reset_rate_limit(n, o->flood_burst, o->flood_rate);
 	nghttp2_option_set_max_send_header_block_length(n, RPC_HEADER_BYTES_MAX);
+	/* Or it would not tell of them, and they would cost a peer nothing. */
+	for (unsigned type = FIRST_EXTENSION; type <= UINT8_MAX; type++)
+		nghttp2_option_set_user_recv_extension_type(n, (uint8_t)type);
 	return n;
 }
 

@@ -122,6 +122,17 @@ static int on_invalid_frame(
 	return 0;
 }
 
+/* A frame of a type that is not known here: it was counted, and means nothing. */
+static int on_extension(
+    nghttp2_session *session, void **payload, const nghttp2_frame_hd *hd, void *cookie)
+{
+	(void)session;
+	(void)payload;
+	(void)hd;
+	(void)cookie;
+	return NGHTTP2_ERR_CANCEL;
+}
+
 /* The payload lies in what was fed, so a reference is enough. */
 static struct slice slice_in(const struct slice *in, const uint8_t *data, size_t len)
 {
@@ -170,6 +181,7 @@ void h2_recv_callbacks(nghttp2_session_callbacks *c)
 	nghttp2_session_callbacks_set_on_header_callback(c, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame_recv);
 	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, on_invalid_frame);
+	nghttp2_session_callbacks_set_unpack_extension_callback(c, on_extension);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data_chunk);
 	nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
 }
