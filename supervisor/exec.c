@@ -46,6 +46,7 @@ struct exec {
 	struct child *child; /* NULL: it has ended */
 	struct fdio *in;     /* of pipes; a terminal's input goes through ${out} */
 	struct output out, err;
+	struct fdio *terminal; /* closed by all in the sandbox, while ${child} goes on */
 	bool tty;
 	bool timed_out;
 	bool finished; /* the exit event is out */
@@ -60,6 +61,7 @@ static void exec_free(struct exec *e)
 	fdio_free(e->in);
 	fdio_free(e->out.fd);
 	fdio_free(e->err.fd);
+	fdio_free(e->terminal);
 	timer_free(e->timer);
 	timer_free(e->drain);
 	*e->prev = e->next;
@@ -166,11 +168,16 @@ static void output_data(void *cookie, struct slice data)
 	o->under_way += len;
 }
 
+/* A terminal is kept until its process has ended: to close it would hang it up, and a
+ * process that has closed its outputs still has an exit code to give. */
 static void output_eof(void *cookie)
 {
 	struct output *o = cookie;
 
-	fdio_free(o->fd);
+	if (o->exec->tty)
+		o->exec->terminal = o->fd;
+	else
+		fdio_free(o->fd);
 	o->fd = NULL;
 	check_finished(o->exec);
 }
@@ -267,15 +274,15 @@ static void call_closed(void *cookie, const struct err *why)
 
 	(void)why;
 	e->call = NULL;
+	end_group(e, e->tty ? SIGHUP : SIGTERM); /* before its input ends as if all had come */
 	fdio_free(e->in);
 	fdio_free(e->out.fd);
 	fdio_free(e->err.fd);
-	e->in = e->out.fd = e->err.fd = NULL;
+	fdio_free(e->terminal);
+	e->in = e->out.fd = e->err.fd = e->terminal = NULL;
 	timer_stop(e->drain);
 	if (e->child == NULL)
 		exec_free(e);
-	else
-		end_group(e, e->tty ? SIGHUP : SIGTERM);
 }
 
 /* Ends the call with an error, and with it the process. */

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import queue
+import signal
 import time
 
 import grpc
@@ -120,10 +121,30 @@ def test_timeout(ready):
     assert time.monotonic() - began < 15
 
 
+def test_timeout_ends_the_group(ready):
+    """Those too that the command has left behind, and that will not hear of SIGTERM."""
+    script = "trap '' TERM HUP; sleep 4713 & (sleep 4713; true) & exec sleep 4713"
+    limit = duration_pb2.Duration(nanos=200_000_000)
+    assert run(ready, "sh", "-c", script, execution_timeout=limit)[0] == 124
+    wait_until(
+        lambda: not any("4713" in line for line in processes_of(ready.gateway.data_dir).values()),
+        2, "the whole group has ended",
+    )
+
+
 def test_large_output_arrives_whole(ready):
     size = 64 << 20
     code, out, _ = run(ready, "head", "-c", str(size), "/dev/zero")
     assert (code, len(out)) == (0, size)
+
+
+def test_exit_comes_behind_both_outputs(ready):
+    """The command has ended long before its outputs have left the pipes, and the sandbox."""
+    size = 10 << 20
+    script = f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait; exit 5"
+    for _ in range(3):
+        code, out, err = run(ready, "sh", "-c", script)
+        assert (code, len(out), len(err)) == (5, size, size)
 
 
 def test_exit_waits_for_outputs_but_not_for_daemons(ready):
@@ -161,6 +182,49 @@ def test_terminal(ready):
     assert it.finish() == 7
 
 
+def test_terminal_keys(ready):
+    it = Interactive(ready, "sleep", "100", tty=True)
+    it.send(stdin=b"\x03")
+    assert it.finish() == 128 + signal.SIGINT
+    it = Interactive(ready, "sh", "-c", "echo up; exec sleep 100", tty=True)
+    it.read_until(b"up")
+    it.send(stdin=b"\x1c")
+    assert it.finish() == 128 + signal.SIGQUIT
+    it = Interactive(ready, "cat", tty=True)
+    it.send(stdin=b"line\nno line\x04\x04")
+    assert it.finish() == 0
+    assert it.out.endswith(b"no line")
+    it = Interactive(ready, "sh", "-c", "kill -USR1 $$", tty=True)
+    assert it.finish() == 128 + signal.SIGUSR1
+
+
+def test_terminal_sizes(ready):
+    """None is 80 by 24, and nothing that a program would have to make room for is passed on."""
+    script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"
+    it = Interactive(ready, "sh", "-c", script, tty=True)
+    it.read_until(b"24 80\r\n")
+    it.send(resize=pb.ExecSandboxWindowResize(cols=4_000_000_000, rows=100_000))
+    it.read_until(b"10000 10000\r\n")
+    it.send(resize=pb.ExecSandboxWindowResize(cols=1, rows=2))
+    it.read_until(b"2 1\r\n")
+    it.send(stdin=b"\x03")
+    assert it.finish() == 128 + signal.SIGINT
+
+
+def test_terminal_that_its_process_has_closed(ready):
+    """It is not hung up: the process still has its exit code to give."""
+    it = Interactive(ready, "sh", "-c", "exec <&- >&- 2>&-; sleep 0.2; exit 5", tty=True)
+    assert it.finish() == 5
+
+
+def test_resize_of_what_is_no_terminal(ready):
+    it = Interactive(ready, "cat")
+    it.send(resize=pb.ExecSandboxWindowResize(cols=1, rows=2))
+    it.send(stdin=b"x")
+    it.close()
+    assert (it.finish(), it.out) == (0, b"x")
+
+
 def test_login_shell(ready):
     it = Interactive(ready, tty=True)
     it.send(stdin=b"shopt -q login_shell 2>/dev/null && echo log''in; exit\n")
@@ -174,6 +238,14 @@ def test_end_of_input_ends_a_terminals_reader(ready):
     it.read_until(b"line\r\nline\r\n")
     it.close()
     assert it.finish() == 0
+
+
+def test_message_of_no_kind(ready):
+    it = Interactive(ready, "cat")
+    it.send()
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "stdin or resize"):
+        it.finish()
+    it.close()
 
 
 @pytest.mark.parametrize("tty", [False, True])
