@@ -20,30 +20,51 @@
 #include "supervisor/supervisor.h"
 
 #define FORWARD_CONNECT_MS 10000
+#define FORWARD_DRAIN_MS   30000 /* for the service to read what came before the call's end */
 
 static const struct log_area area = { "forward" };
 
 struct forward {
 	struct supervisor *sup;
-	struct framed *call;
+	struct framed *call; /* NULL: over, and ${socket} takes the last of what came */
 	struct fdio *socket;
+	int socket_fd; /* the one in ${socket}, for its options */
 	char target[ADDRESS_TEXT_MAX];
 
 	/* While connecting: */
 	int fd;
 	struct watch *watch;
-	struct timer *timer;
+	struct timer *timer;   /* for the connecting, or the last of the writing */
 	struct addrinfo *next; /* what is left to try, of ${all} */
 	struct addrinfo *all;
 	struct bufq early; /* what it sent before; within the stream's window */
 	bool service_ended, client_ended;
+	bool broken; /* the service has reset the connection, and what it said is still read */
 };
 
 static void connect_next(struct forward *f);
 
+/* Until one of the two has ended in order, closing resets: a service must not take half
+ * of what was to come for all of it. So it is even when this process is killed. */
+static void set_reset_on_close(int fd, bool on)
+{
+	const struct linger linger = { .l_onoff = on };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+/* What is still queued never arrives, though the client may have ended behind it. */
+static void drop_socket(struct forward *f)
+{
+	if (f->socket != NULL && fdio_queued(f->socket) > 0)
+		set_reset_on_close(f->socket_fd, true);
+	fdio_free(f->socket);
+	f->socket = NULL;
+}
+
 static void forward_free(struct forward *f)
 {
-	fdio_free(f->socket);
+	drop_socket(f);
 	watch_free(f->watch);
 	timer_free(f->timer);
 	bufq_free(&f->early);
@@ -58,8 +79,7 @@ static void forward_free(struct forward *f)
 /* The call ends with ${err}; the object goes in closed(). */
 static void forward_fail(struct forward *f, const struct err *err)
 {
-	fdio_free(f->socket);
-	f->socket = NULL;
+	drop_socket(f);
 	watch_free(f->watch);
 	f->watch = NULL;
 	timer_stop(f->timer);
@@ -67,6 +87,15 @@ static void forward_fail(struct forward *f, const struct err *err)
 }
 
 /* From the service. */
+
+static void service_lost(struct forward *f, const struct err *why)
+{
+	struct err err = *why;
+
+	err_wrap(&err, "the service at %s", f->target);
+	err.code = GRPC_UNAVAILABLE;
+	forward_fail(f, &err);
+}
 
 static void socket_data(void *cookie, struct slice data)
 {
@@ -78,20 +107,29 @@ static void socket_data(void *cookie, struct slice data)
 		slice_release(&data);
 }
 
+/* May free the object: nothing of it is touched after. */
 static void check_both_ended(struct forward *f)
 {
-	if (f->service_ended && f->client_ended && f->socket != NULL &&
-	    fdio_queued(f->socket) == 0) {
-		fdio_free(f->socket);
-		f->socket = NULL;
-	}
+	if (!f->service_ended || !f->client_ended || f->socket == NULL ||
+	    fdio_queued(f->socket) > 0)
+		return;
+	drop_socket(f);
+	if (f->call == NULL)
+		forward_free(f);
 }
 
 static void socket_eof(void *cookie)
 {
 	struct forward *f = cookie;
+	struct err err;
 
+	if (f->broken) {
+		err_sys(&err, ECONNRESET, "read");
+		service_lost(f, &err);
+		return;
+	}
 	f->service_ended = true;
+	set_reset_on_close(f->socket_fd, false);
 	framed_end(f->call);
 	check_both_ended(f);
 }
@@ -100,21 +138,21 @@ static void socket_sent(void *cookie, size_t bytes)
 {
 	struct forward *f = cookie;
 
-	framed_credit(f->call, bytes);
+	if (f->call != NULL)
+		framed_credit(f->call, bytes);
 	check_both_ended(f);
 }
 
 static void socket_failed(void *cookie, bool reading, const struct err *why)
 {
 	struct forward *f = cookie;
-	struct err err = *why;
 
 	log_debug(&area, "service_failed", LOG_STR("target", f->target), LOG_ERR(why));
-	if (!reading)
-		return; /* it reads no more, but may still have something to say */
-	err_wrap(&err, "the service at %s", f->target);
-	err.code = GRPC_UNAVAILABLE;
-	forward_fail(f, &err);
+	if (reading)
+		service_lost(f, why);
+	else if (why->sys != EPIPE)
+		f->broken = true; /* the kernel tells only once: reading will find an end */
+	/* EPIPE: it had ended and reads no more, but may still have something to say. */
 }
 
 static const struct fdio_ops socket_ops = {
@@ -157,8 +195,10 @@ static void call_end(void *cookie, const struct err *status)
 
 	(void)status;
 	f->client_ended = true;
-	if (f->socket != NULL)
+	if (f->socket != NULL) {
+		set_reset_on_close(f->socket_fd, false);
 		fdio_finish(f->socket);
+	}
 	check_both_ended(f);
 }
 
@@ -170,10 +210,18 @@ static void call_sent(void *cookie, size_t bytes)
 		fdio_credit(f->socket, bytes);
 }
 
+/* When both have ended in order the call is over, but the service may not have read all
+ * that the client said. */
 static void call_closed(void *cookie, const struct err *why)
 {
+	struct forward *f = cookie;
+
 	(void)why;
-	forward_free(cookie);
+	f->call = NULL;
+	if (f->service_ended && f->client_ended && f->socket != NULL)
+		timer_start(f->timer, FORWARD_DRAIN_MS);
+	else
+		forward_free(f);
 }
 
 static const struct framed_ops call_ops = {
@@ -200,7 +248,9 @@ static void connected(struct forward *f)
 		forward_fail(f, &err);
 		return;
 	}
+	f->socket_fd = f->fd;
 	f->fd = -1;
+	set_reset_on_close(f->socket_fd, !f->client_ended);
 	for (struct slice s; (s = bufq_pop(&f->early, SIZE_MAX)).len > 0;) {
 		size_t len = s.len;
 		if (fdio_write(f->socket, s) != 0) {
@@ -244,10 +294,14 @@ static void on_writable(void *cookie, unsigned events)
 		connected(f);
 }
 
-static void on_connect_timeout(void *cookie)
+static void on_timeout(void *cookie)
 {
 	struct forward *f = cookie;
 
+	if (f->call == NULL) {
+		forward_free(f);
+		return;
+	}
 	f->next = NULL;
 	attempt_failed(f, ETIMEDOUT);
 }
@@ -300,7 +354,7 @@ static struct addrinfo *loopback_addresses(
 	}
 	if (getaddrinfo(by_name ? "127.0.0.1" : target->host, port, &hints, &first) != 0) {
 		err_set(err, GRPC_PERMISSION_DENIED,
-		    "'%s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
+		    "'%.100s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
 		    target->host);
 		return NULL;
 	}
@@ -309,7 +363,7 @@ static struct addrinfo *loopback_addresses(
 		memcpy(&address.sa, a->ai_addr, a->ai_addrlen);
 		if (!address_is_loopback(&address)) {
 			err_set(err, GRPC_PERMISSION_DENIED,
-			    "'%s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
+			    "'%.100s' is not a loopback address; 127.0.0.1, ::1 or localhost can be forwarded to",
 			    target->host);
 			freeaddrinfo(first);
 			return NULL;
@@ -352,7 +406,7 @@ static struct forward *forward_create(
 	f->fd = -1;
 	f->all = f->next = list;
 	bufq_init(&f->early, SIZE_MAX, RPC_WINDOW);
-	if ((f->timer = timer_create_on(s->loop, on_connect_timeout, f)) == NULL) {
+	if ((f->timer = timer_create_on(s->loop, on_timeout, f)) == NULL) {
 		free(f);
 		return NULL;
 	}
