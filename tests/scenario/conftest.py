@@ -36,6 +36,7 @@ START_SECONDS = 10  # for a gateway to serve; sanitizers are slow
 STOP_SECONDS = 10  # for it to end: it drains for at most 5
 READY_SECONDS = 30  # for a sandbox to be READY
 GONE_SECONDS = 15  # for processes to be gone when nothing holds them any more
+SETTLE_SECONDS = 10  # for descriptors to be closed when their calls are over
 
 WORKSPACE = "default"
 
@@ -66,6 +67,35 @@ def processes_of(directory):
             if needle in about and command:
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
     return found
+
+
+def connections_to(port):
+    """The sockets of this machine that are connected to a port, as /proc/PID/fd names them."""
+    lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return {f"socket:[{row[9]}]" for row in rows if int(row[2].split(":")[1], 16) == port}
+
+
+def descriptors_of(pid, besides=0):
+    """What a process holds open, but for its connections to a port."""
+    known = connections_to(besides)
+    found = []
+    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(entry))
+    return sorted(name for name in found if name not in known)
+
+
+def settles(pid, before, besides=0):
+    """Checks that a process comes back to holding no more than it did."""
+
+    def is_back():
+        return len(descriptors_of(pid, besides)) <= len(before)
+
+    with contextlib.suppress(AssertionError):
+        wait_until(is_back, SETTLE_SECONDS, "they are closed")
+    now = descriptors_of(pid, besides)
+    assert len(now) <= len(before), f"{len(now) - len(before)} more than {before}: {now}"
 
 
 class Gateway:
@@ -100,6 +130,7 @@ class Gateway:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         wait_until(self._serves, START_SECONDS, "the gateway serves")
         self.start_seconds = time.monotonic() - began
+        self.descriptors = descriptors_of(self.process.pid)
         self.endpoint = json.loads(self.ready_file.read_text())["endpoint"]
         self.target = self.endpoint.removeprefix("http://")
         return self
@@ -136,7 +167,7 @@ class Gateway:
             self._channels.append(self._client)
         return self._client
 
-    def _forget_connections(self):
+    def forget_connections(self):
         for channel in self._channels:
             channel.close()
         self._channels.clear()
@@ -145,7 +176,7 @@ class Gateway:
 
     def stop(self, sig=signal.SIGTERM):
         """Ends it as an operator would: it leaves with 0, and takes its ready file along."""
-        self._forget_connections()
+        self.forget_connections()
         self.process.send_signal(sig)
         code = self.process.wait(STOP_SECONDS)
         self.process = None
@@ -154,7 +185,7 @@ class Gateway:
 
     def kill(self):
         """Ends it as a crash would."""
-        self._forget_connections()
+        self.forget_connections()
         self.process.kill()
         self.process.wait(STOP_SECONDS)
         self.process = None
@@ -207,6 +238,8 @@ class Gateway:
         if self.is_running():
             while self.delete_all():
                 pass
+            self.forget_connections()
+            settles(self.process.pid, self.descriptors)
             self.stop()
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not processes_of(self.data_dir), GONE_SECONDS, "they are gone")
@@ -221,7 +254,7 @@ class Gateway:
         """Whatever happened: no process and no file stays."""
         if self.is_running():
             self.kill()
-        self._forget_connections()
+        self.forget_connections()
         for pid in processes_of(self.data_dir):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -273,11 +306,31 @@ class Ready:
         self.name = sandbox.metadata.name
         self.id = sandbox.metadata.id
         self.workdir = gateway.sandbox_dir(self.id) / "work"
+        self.supervisor = self.find_supervisor()
+        # Its connections to the gateway are still being made when it is READY.
+        self.port = int(gateway.target.rpartition(":")[2])
+        self.descriptors = descriptors_of(self.supervisor, self.port)
+
+    def find_supervisor(self):
+        """Its process's number, as seen from here; None if there is none."""
+        file = self.gateway.sandbox_dir(self.id) / "supervisor.pid"
+        with contextlib.suppress(FileNotFoundError):
+            pid = int(file.read_text().split()[0])
+            return pid if pathlib.Path(f"/proc/{pid}/fd").exists() else None
+
+    def check_settled(self):
+        """When its clients are gone the supervisor holds what it held before they came."""
+        if self.gateway.is_running() and self.find_supervisor() == self.supervisor is not None:
+            self.gateway.forget_connections()
+            settles(self.supervisor, self.descriptors, self.port)
 
 
 @pytest.fixture
-def ready(gateway):
-    return Ready(gateway, gateway.create("box"))
+def ready(request, gateway):
+    ready = Ready(gateway, gateway.create("box"))
+    yield ready
+    if not getattr(request.node, "failed", False):
+        ready.check_settled()
 
 
 @pytest.fixture(scope="session")
