@@ -95,6 +95,7 @@ static int carry(struct session *s, starter *start, struct transfer_request *r,
 	    session_loop(s), session_cli(s), start == transfer_upload ? r->local : r->remote, err);
 	if (c.progress != NULL)
 		code = run(&c, start, r, err);
+	r->cookie = NULL; /* it goes with us */
 	signals_free(&c.signals);
 	progress_free(c.progress);
 	if (code == 0 && r->recursive && c.result.files == 0)

@@ -345,8 +345,10 @@ void forwarder_free(struct forwarder *f)
 {
 	if (f == NULL)
 		return;
-	while (f->connections != NULL)
-		connection_abort(f->connections);
+	for (struct connection *c = f->connections, *next; c != NULL; c = next) {
+		next = c->next;
+		connection_abort(c);
+	}
 	watch_free(f->watch);
 	timer_free(f->pause);
 	if (f->fd >= 0)

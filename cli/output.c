@@ -114,7 +114,10 @@ void output_size(uint64_t bytes, char out[static OUTPUT_SIZE_MAX])
 		return;
 	}
 	/* What would be shown as 1024.0 is one of the next unit. */
-	for (value /= 1024; value >= 1023.95; value /= 1024)
+	value /= 1024;
+	while (value >= 1023.95) {
+		value /= 1024;
 		unit++;
+	}
 	snprintf(out, OUTPUT_SIZE_MAX, "%.1f %s", value, units[unit]);
 }

@@ -147,9 +147,8 @@ void record_update(struct record_file *f, const struct record *r)
 	if (text != NULL) {
 		size_t len = strlen(text);
 
-		if (pwrite(f->fd, text, len, 0) != (ssize_t)len ||
-		    ftruncate(f->fd, (off_t)len) != 0)
-			len = 0;
+		if (pwrite(f->fd, text, len, 0) == (ssize_t)len)
+			(void)!ftruncate(f->fd, (off_t)len);
 	}
 	free(text);
 	json_decref(json);

@@ -55,7 +55,7 @@ static int prepare_tls(struct session *s, struct err *err)
 		.key_file = s->gateway.key_file,
 	};
 
-	if (strncmp(s->gateway.endpoint, "https:", 6) != 0)
+	if (s->gateway.endpoint == NULL || strncmp(s->gateway.endpoint, "https:", 6) != 0)
 		return 0;
 	s->tls = rpc_tls_client(&o, err);
 	return s->tls != NULL ? 0 : -1;
