@@ -13,6 +13,8 @@
 /* openat2 gives EAGAIN when something is renamed while it looks; so often we try again. */
 #define TRIES_MAX 64
 
+#define REMOVE_DEPTH_MAX 32 /* directories that a removal holds open at once */
+
 static uint64_t resolve_of(enum beneath_links links)
 {
 	switch (links) {
@@ -195,46 +197,109 @@ int beneath_stat(
 
 /* Removal. */
 
-static int remove_entry(int dir, const char *name, unsigned depth, struct err *err);
+/* A removal. A tree can be deeper than there are descriptors, so what is too deep is moved
+ * up to ${top}, and ${top} is gone through again. */
+struct removal {
+	int top;
+	unsigned long moved;
+	struct err *err;
+};
+
+static int remove_entry(struct removal *, int dir, const char *name, unsigned depth);
 
 /* All in ${fd}, which is closed. */
-static int remove_children(int fd, unsigned depth, struct err *err)
+static int remove_children(struct removal *r, int fd, unsigned depth)
 {
 	DIR *list = fdopendir(fd);
-	int r = 0;
+	int result = 0;
 
 	if (list == NULL) {
-		r = err_sys(err, errno, "read a directory");
+		result = err_sys(r->err, errno, "read a directory");
 		close(fd);
-		return r;
+		return result;
 	}
-	for (struct dirent *e; r == 0 && (e = readdir(list)) != NULL;)
+	for (struct dirent *e; result == 0 && (e = readdir(list)) != NULL;)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			r = remove_entry(dirfd(list), e->d_name, depth + 1, err);
+			result = remove_entry(r, dirfd(list), e->d_name, depth + 1);
 	closedir(list);
-	return r;
+	return result;
 }
 
-static int remove_entry(int dir, const char *name, unsigned depth, struct err *err)
+/* A directory whose entries can be removed, whatever its mode was; -1: see errno. */
+static int open_to_empty(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
+		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		fchmod(fd, 0700); /* one of mode 0500 keeps its entries otherwise */
+	return fd;
+}
+
+static int move_up(struct removal *r, int dir, const char *name)
+{
+	char to[40];
+
+	for (;;) {
+		snprintf(to, sizeof(to), ".removed-%lu", r->moved++);
+		if (renameat(dir, name, r->top, to) == 0)
+			return 0;
+		if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
+			return err_sys(r->err, errno, "move %s", name);
+	}
+}
+
+/* 0 when it is no directory and gone, 1 when it is one. */
+static int remove_file(int dir, const char *name, struct err *err)
 {
 	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	if (errno != EISDIR && errno != EPERM)
-		return err_sys(err, errno, "remove %s", name);
-	if (depth > BENEATH_DEPTH_MAX)
-		return err_set(err, GRPC_FAILED_PRECONDITION, "%s: more than %d directories deep",
-		    name, BENEATH_DEPTH_MAX);
-	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
-		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return err_sys(err, errno, "remove %s", name);
-	fchmod(fd, 0700); /* a directory of mode 0500 keeps its entries otherwise */
-	if (remove_children(fd, depth, err) != 0)
-		return -1;
+	return errno == EISDIR || errno == EPERM ? 1 : err_sys(err, errno, "remove %s", name);
+}
+
+static int remove_empty(int dir, const char *name, struct err *err)
+{
 	if (unlinkat(dir, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
 		return err_sys(err, errno, "remove %s", name);
 	return 0;
+}
+
+static int remove_entry(struct removal *r, int dir, const char *name, unsigned depth)
+{
+	int result = remove_file(dir, name, r->err);
+
+	if (result <= 0)
+		return result;
+	int fd = open_to_empty(dir, name);
+	if (fd < 0)
+		return err_sys(r->err, errno, "remove %s", name);
+	if (depth > REMOVE_DEPTH_MAX) {
+		close(fd);
+		return move_up(r, dir, name);
+	}
+	if (remove_children(r, fd, depth) != 0)
+		return -1;
+	return remove_empty(dir, name, r->err);
+}
+
+/* The directory ${name} in ${dir}, with all in it. */
+static int remove_directory(int dir, const char *name, struct err *err)
+{
+	struct removal r = { .top = open_to_empty(dir, name), .moved = 0, .err = err };
+	unsigned long before;
+	int result;
+
+	if (r.top < 0)
+		return err_sys(err, errno, "remove %s", name);
+	do {
+		int fd = openat(r.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		before = r.moved;
+		result =
+		    fd >= 0 ? remove_children(&r, fd, 0) : err_sys(err, errno, "remove %s", name);
+	} while (result == 0 && r.moved > before);
+	close(r.top);
+	return result == 0 ? remove_empty(dir, name, err) : -1;
 }
 
 int beneath_remove_tree(int root, const char *path, struct err *err)
@@ -249,7 +314,9 @@ int beneath_remove_tree(int root, const char *path, struct err *err)
 		*err = why;
 		return -1;
 	}
-	int r = remove_entry(dir, last, 0, err);
+	int r = remove_file(dir, last, err);
+	if (r > 0)
+		r = remove_directory(dir, last, err);
 	close(dir);
 	return r;
 }
