@@ -225,13 +225,31 @@ static int remove_children(struct removal *r, int fd, unsigned depth)
 	return result;
 }
 
+/* A directory of ours whose mode keeps us out. The mode is changed of what was found to be
+ * a directory, not of its name, which may have become a link meanwhile. */
+static int open_closed(int dir, const char *name)
+{
+	char itself[32];
+	int path = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -1;
+
+	if (path < 0)
+		return -1;
+	snprintf(itself, sizeof(itself), "/proc/self/fd/%d", path);
+	if (chmod(itself, 0700) == 0)
+		fd = openat(path, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int saved = errno;
+	close(path);
+	errno = saved;
+	return fd;
+}
+
 /* A directory whose entries can be removed, whatever its mode was; -1: see errno. */
 static int open_to_empty(int dir, const char *name)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
-		fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == EACCES)
+		fd = open_closed(dir, name);
 	if (fd >= 0)
 		fchmod(fd, 0700); /* one of mode 0500 keeps its entries otherwise */
 	return fd;
@@ -311,7 +329,8 @@ int beneath_remove_tree(int root, const char *path, struct err *err)
 	if (dir < 0) {
 		if (why.code == GRPC_NOT_FOUND)
 			return 0;
-		*err = why;
+		if (err != NULL)
+			*err = why;
 		return -1;
 	}
 	int r = remove_file(dir, last, err);
