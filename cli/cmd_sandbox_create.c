@@ -265,6 +265,7 @@ static void delete_it(struct create *c)
 	}
 	codec_free(reply);
 	sandbox_forget(c->session, c->name);
+	forward_end_all(c->session, c->name);
 	cli_say(c->cli, "deleted %s", c->name);
 }
 

@@ -1,5 +1,6 @@
 /* towline sandbox delete */
 #include "cli/commands.h"
+#include "cli/forward.h"
 #include "cli/output.h"
 #include "cli/sandbox.h"
 #include "proto/codec.h"
@@ -54,6 +55,7 @@ static int delete_one(
 		outcome = OPENSHELL__V1__DELETION_OUTCOME__DELETION_OUTCOME_COMPLETED;
 	}
 	sandbox_forget(s, name);
+	forward_end_all(s, name);
 	cli_say(session_cli(s), "%s %s", outcome_word(outcome), name);
 	result = json_object();
 	json_object_set_new(result, "name", output_json_text(name));
@@ -106,7 +108,7 @@ const struct cmd cmd_sandbox_delete = {
 	.name = "delete",
 	.alias = "rm",
 	.args = "NAME...",
-	.help = "end sandboxes and remove all that is theirs",
+	.help = "end sandboxes and remove all that is theirs, forwards of this machine too",
 	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),

@@ -66,6 +66,11 @@ static int check_sandbox(struct forward *f, struct err *err)
 	return 0;
 }
 
+static const char *workspace_of(const struct cli *cli)
+{
+	return cli->workspace != NULL && cli->workspace[0] != '\0' ? cli->workspace : "default";
+}
+
 static int listen_and_record(struct forward *f, struct err *err)
 {
 	struct forwarder_options o = { .sandbox = f->sandbox,
@@ -80,7 +85,7 @@ static int listen_and_record(struct forward *f, struct err *err)
 	f->record = (struct record){ .bind = (char *)f->o->spec.bind,
 		.port = forwarder_port(f->forwarder),
 		.sandbox = f->sandbox,
-		.workspace = f->cli->workspace != NULL ? f->cli->workspace : (char *)"default",
+		.workspace = (char *)workspace_of(f->cli),
 		.target_host = (char *)f->o->target_host,
 		.target_port = f->o->spec.target,
 		.endpoint = (char *)session_endpoint(f->session),
@@ -197,4 +202,30 @@ int forward_spawn(struct session *s, const char *spec, const char *sandbox, stru
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	return err_set(err, GRPC_FAILED_PRECONDITION, "%s was not forwarded", spec);
+}
+
+/* Of a sandbox that is gone. */
+
+struct ending {
+	struct session *session;
+	const char *sandbox;
+};
+
+static void end_one(void *cookie, const char *file, const struct record *r)
+{
+	const struct ending *e = cookie;
+	const struct cli *cli = session_cli(e->session);
+	struct err err;
+
+	if (strcmp(r->sandbox, e->sandbox) == 0 && strcmp(r->workspace, workspace_of(cli)) == 0 &&
+	    strcmp(r->endpoint, session_endpoint(e->session)) == 0 && record_end(file, &err) == 0)
+		cli_say(cli, "stopped %s:%u of sandbox %s", r->bind, (unsigned)r->port, r->sandbox);
+}
+
+void forward_end_all(struct session *s, const char *sandbox)
+{
+	struct ending e = { s, sandbox };
+	struct err err;
+
+	record_list(end_one, &e, &err);
 }

@@ -22,4 +22,7 @@ int forward_run(const struct cli *, const struct forward_options *);
 /* A process of its own that does it in the background: 'forward start -d'. */
 int forward_spawn(struct session *, const char *spec, const char *sandbox, struct err *);
 
+/* Ends what is forwarded to a sandbox that is deleted, by whichever process of ours. */
+void forward_end_all(struct session *, const char *sandbox);
+
 #endif

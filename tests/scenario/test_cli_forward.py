@@ -233,3 +233,12 @@ def test_what_create_forwards(box):
         assert converse(f"127.0.0.9:{port}", b"via create") == b"via create"
         box("forward", "stop", f"127.0.0.9:{port}")
     box("sandbox", "delete", "f")
+
+
+def test_deleting_the_sandbox_ends_its_forwards(box):
+    box("sandbox", "create", "-n", "other", "--forward", "0:9", "--forward", "0:10", "--detach")
+    kept = box("-o", "json", "forward", "start", "-d", "0:9", "box").json
+    assert len(box("-o", "json", "forward", "list").json) == 3
+    assert box("sandbox", "delete", "other").err.count("stopped 127.0.0.1:") == 2
+    assert box("-o", "json", "forward", "list").json == [kept]
+    box("forward", "stop", str(kept["port"]))
