@@ -42,7 +42,7 @@ struct place {
 
 enum op_kind { OP_LAUNCH, OP_STOP, OP_DESTROY, OP_INSPECT };
 /* A stop goes through these; destroy and failed launches as well. */
-enum op_phase { OP_WORKING, OP_TERMINATING, OP_KILLING, OP_REMOVING };
+enum op_phase { OP_WORKING, OP_TERMINATING, OP_KILLING, OP_CLEANING };
 
 struct driver_op {
 	struct job job; /* first: with the workers while ${in_job} */
@@ -179,12 +179,25 @@ static void op_finish(struct driver_op *op)
 	loop_post(op->local->env.loop, &op->post);
 }
 
+/* An id becomes the name of a directory: it must be one, and fit. */
+static int check_id(const char *id, struct err *err)
+{
+	if (id[0] == '\0' || id[0] == '.' || strchr(id, '/') != NULL ||
+	    strlen(id) >= sizeof(((struct place *)0)->id))
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "\"%.64s\" is no id of a sandbox; a UUID is", id);
+	return 0;
+}
+
 static struct driver_op *op_create(struct local *l, enum op_kind kind, const char *id,
     driver_done *done, void *cookie, struct err *err)
 {
-	struct place *p = place_make(l, id);
+	struct place *p;
 	struct driver_op *op;
 
+	if (check_id(id, err) != 0)
+		return NULL;
+	p = place_make(l, id);
 	if (p != NULL && p->busy != NULL) {
 		err_set(
 		    err, GRPC_ABORTED, "another operation on this sandbox is under way; try again");
@@ -219,12 +232,32 @@ static struct driver_op *op_submit(
 	return op;
 }
 
+/* What supervisor.pid says, and a pidfd of it if that still runs. NOT_FOUND: there is no
+ * such sandbox. On a worker. */
+static int op_look(struct driver_op *op, struct err *err)
+{
+	int dir = beneath_open(
+	    op->local->root, op->place->id, O_RDONLY | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
+	struct err none;
+
+	if (dir < 0)
+		return -1;
+	if (process_load(dir, &op->process, &none) == 0)
+		op->pidfd = process_open(&op->process);
+	close(dir);
+	return 0;
+}
+
 /* Create and start: launch on a worker, watch on the loop. */
 
 static void launch_run(struct job *job)
 {
 	struct driver_op *op = (struct driver_op *)job;
+	struct err none;
 
+	/* A driver before us may have started it: never a second one beside it. */
+	if (op_look(op, &none) == 0 && op->pidfd >= 0)
+		return;
 	op->pidfd = launch_supervisor(op->launch, &op->process, &op->err);
 }
 
@@ -260,35 +293,34 @@ static struct driver_op *local_launch(
 	return op_submit(op, launch_run, launch_after, err);
 }
 
-/* Inspect: what supervisor.pid says, and whether it still runs. */
+/* Inspect: look, and watch what runs. */
 
-static void inspect_run(struct job *job)
+static void look_run(struct job *job)
 {
 	struct driver_op *op = (struct driver_op *)job;
-	int dir = beneath_open(
-	    op->local->root, op->place->id, O_RDONLY | O_DIRECTORY, 0, BENEATH_NO_LINKS, &op->err);
-	struct err none;
 
-	if (dir < 0)
-		return;
-	if (process_load(dir, &op->process, &none) == 0)
-		op->pidfd = process_open(&op->process);
-	close(dir);
+	op_look(op, &op->err);
+}
+
+/* What was found becomes the place's state. */
+static void op_found(struct driver_op *op)
+{
+	int pidfd = op->pidfd;
+
+	op->pidfd = -1;
+	if (op->err.code == GRPC_NOT_FOUND) {
+		op->place->state = DRIVER_STATE_ABSENT;
+		err_clear(&op->err);
+	} else if (op->err.code == GRPC_OK && pidfd >= 0) {
+		place_watch(op->place, pidfd, &op->process, &op->err);
+	}
 }
 
 static void inspect_after(struct job *job)
 {
 	struct driver_op *op = (struct driver_op *)job;
-	struct place *p = op->place;
-	int pidfd = op->pidfd;
 
-	op->pidfd = -1;
-	if (op->err.code == GRPC_NOT_FOUND) {
-		p->state = DRIVER_STATE_ABSENT;
-		err_clear(&op->err);
-	} else if (op->err.code == GRPC_OK && pidfd >= 0) {
-		place_watch(p, pidfd, &op->process, &op->err);
-	}
+	op_found(op);
 	op_finish(op);
 }
 
@@ -303,23 +335,29 @@ static struct driver_op *local_inspect(
 		op_finish(op);
 		return op;
 	}
-	return op_submit(op, inspect_run, inspect_after, err);
+	return op_submit(op, look_run, inspect_after, err);
 }
 
-/* Stop and destroy: SIGTERM, a while, SIGKILL, a while; then, to destroy, the files. */
+/* Stop and destroy: look if nobody has yet; SIGTERM, a while, SIGKILL, a while; then what
+ * no namespace has ended; then, to destroy, the files. */
 
-static void remove_run(struct job *job)
+static void clean_run(struct job *job)
+{
+	struct driver_op *op = (struct driver_op *)job;
+	const char *id = op->place->id;
+
+	if (!(op->process.isolation & ISOLATION_PID) &&
+	    process_end_members(id, LOCAL_KILL_MS, &op->err) != 0)
+		return;
+	if (op->kind == OP_DESTROY)
+		beneath_remove_tree(op->local->root, id, &op->err);
+}
+
+static void clean_after(struct job *job)
 {
 	struct driver_op *op = (struct driver_op *)job;
 
-	beneath_remove_tree(op->local->root, op->place->id, &op->err);
-}
-
-static void remove_after(struct job *job)
-{
-	struct driver_op *op = (struct driver_op *)job;
-
-	if (op->err.code == GRPC_OK)
+	if (op->err.code == GRPC_OK && op->kind == OP_DESTROY)
 		op->place->state = DRIVER_STATE_ABSENT;
 	op_finish(op);
 }
@@ -327,20 +365,13 @@ static void remove_after(struct job *job)
 /* The process is gone: what is left to do? */
 static void stop_ended(struct driver_op *op)
 {
-	struct err err;
-
 	op->place->state = DRIVER_STATE_STOPPED;
-	if (op->kind == OP_STOP) {
-		op_finish(op);
-		return;
-	}
-	op->phase = OP_REMOVING;
-	op->job.run = remove_run;
-	op->job.done = remove_after;
+	op->phase = OP_CLEANING;
+	op->job.run = clean_run;
+	op->job.done = clean_after;
 	if (workers_submit(op->local->env.workers, op->local->env.loop, &op->job) != 0) {
-		err_set(
-		    &err, GRPC_RESOURCE_EXHAUSTED, "too many operations are waiting; try again");
-		op->err = err;
+		err_set(&op->err, GRPC_RESOURCE_EXHAUSTED,
+		    "too many operations are waiting; try again");
 		op_finish(op);
 	}
 }
@@ -354,16 +385,17 @@ static void place_ended(struct place *p)
 	p->exit_code = -1;
 	if (waitid(P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0)
 		p->exit_code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
-	if (!(p->process.isolation & ISOLATION_PID))
-		process_signal_members(p->process.pid, p->id, SIGKILL);
 	place_unwatch(p);
 	log_info(&area, "supervisor_exit", LOG_STR("sandbox", p->id),
 	    LOG_I64("exit_code", p->exit_code));
 	if (op != NULL && (op->phase == OP_TERMINATING || op->phase == OP_KILLING)) {
 		timer_stop(op->timer);
+		op->process = p->process;
 		stop_ended(op);
 		return;
 	}
+	if (!(p->process.isolation & ISOLATION_PID))
+		process_signal_members(0, p->id, SIGKILL);
 	p->state = DRIVER_STATE_FAILED;
 	struct driver_status status;
 	place_status(p, &status);
@@ -404,6 +436,21 @@ static void stop_next(struct driver_op *op)
 	}
 }
 
+/* Now it is known whether something runs. */
+static void end_after(struct job *job)
+{
+	struct driver_op *op = (struct driver_op *)job;
+
+	op_found(op);
+	if (op->err.code != GRPC_OK ||
+	    (op->kind == OP_STOP && op->place->state == DRIVER_STATE_ABSENT))
+		op_finish(op);
+	else if (op->place->pidfd >= 0)
+		stop_next(op);
+	else
+		stop_ended(op);
+}
+
 static struct driver_op *local_end(struct local *l, enum op_kind kind, const char *id,
     driver_done *done, void *cookie, struct err *err)
 {
@@ -416,10 +463,9 @@ static struct driver_op *local_end(struct local *l, enum op_kind kind, const cha
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
-	if (op->place->pidfd >= 0)
-		stop_next(op);
-	else
-		stop_ended(op);
+	if (op->place->pidfd < 0)
+		return op_submit(op, look_run, end_after, err);
+	stop_next(op);
 	return op;
 }
 
@@ -493,10 +539,15 @@ static int local_list(
     void *self, void (*each)(void *cookie, const char *id), void *cookie, struct err *err)
 {
 	struct local *l = self;
-	DIR *dir = fdopendir(openat(l->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	int fd = openat(l->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 
-	if (dir == NULL)
-		return err_sys(err, errno, "read %s", l->env.state_dir);
+	if (dir == NULL) {
+		err_sys(err, errno, "read %s", l->env.state_dir);
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
 	for (struct dirent *e; (e = readdir(dir)) != NULL;)
 		if (e->d_name[0] != '.')
 			each(cookie, e->d_name);

@@ -9,12 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
 
-#define PID_FILE    "supervisor.pid"
-#define MEMBERS_MAX 8192 /* processes of one sandbox looked at in one pass */
+#define PID_FILE             "supervisor.pid"
+#define MEMBERS_MAX          8192 /* processes of one sandbox looked at in one pass */
+#define MEMBERS_PAUSE_MS     10   /* from one pass to the next */
+#define MEMBERS_QUIET_PASSES 3    /* in a row, until nobody is taken to be left */
 
 /* Reads a small file of /proc into ${out} as text; the length, -1 on error. */
 static ssize_t read_small(const char *path, char *out, size_t size)
@@ -121,10 +124,12 @@ static bool environment_names(pid_t pid, const char *sandbox_id)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%ld/environ", (long)pid);
-	int len = snprintf(want, sizeof(want), "OPENSHELL_SANDBOX_ID=%s", sandbox_id);
-	if ((n = read_small(path, text, sizeof(text))) <= 0)
+	/* With the NULs on both sides: an entry, not a part of one. */
+	int len = snprintf(want, sizeof(want), "%cOPENSHELL_SANDBOX_ID=%s", '\0', sandbox_id);
+	text[0] = '\0';
+	if ((n = read_small(path, text + 1, sizeof(text) - 1)) <= 0)
 		return false;
-	return memmem(text, (size_t)n, want, (size_t)len + 1) != NULL;
+	return memmem(text, (size_t)n + 1, want, (size_t)len + 1) != NULL;
 }
 
 struct member {
@@ -163,7 +168,7 @@ static void mark_descendants(struct member *list, size_t count, pid_t root)
 		for (size_t i = 0; i < count; i++) {
 			if (list[i].in)
 				continue;
-			bool child = list[i].parent == root;
+			bool child = root > 0 && list[i].parent == root;
 			for (size_t j = 0; !child && j < count; j++)
 				child = list[j].in && list[j].pid == list[i].parent;
 			list[i].in = child;
@@ -189,4 +194,21 @@ size_t process_signal_members(pid_t pid, const char *sandbox_id, int sig)
 	}
 	free(list);
 	return members;
+}
+
+int process_end_members(const char *sandbox_id, unsigned ms, struct err *err)
+{
+	const struct timespec pause = { .tv_nsec = MEMBERS_PAUSE_MS * 1000000L };
+
+	/* What has died has no environment any more, so the count comes down to 0. What is
+	 * within exec has none either for a moment, hence more than one pass. */
+	for (unsigned waited = 0, quiet = 0;; waited += MEMBERS_PAUSE_MS) {
+		quiet = process_signal_members(0, sandbox_id, SIGKILL) == 0 ? quiet + 1 : 0;
+		if (quiet == MEMBERS_QUIET_PASSES)
+			return 0;
+		if (waited >= ms)
+			return err_set(err, GRPC_DEADLINE_EXCEEDED,
+			    "the sandbox's processes do not end, not even by SIGKILL");
+		nanosleep(&pause, NULL);
+	}
 }

@@ -31,9 +31,13 @@ int process_load(int dir, struct process *, struct err *);
 /* A pidfd (CLOEXEC) of just that process; -1 if it is gone. */
 int process_open(const struct process *);
 
-/* Sends ${sig} to every process that descends from ${pid} or whose environment says
- * it belongs to the sandbox, but not to ${pid} itself. Returns how many there were. For sandboxes
- * without a PID namespace. Blocks shortly (/proc). */
+/* Sends ${sig} to every process that descends from ${pid} (0: nobody does) or whose
+ * environment says it belongs to the sandbox, but not to ${pid} itself. Returns how many
+ * there were. For sandboxes without a PID namespace. Blocks shortly (/proc). */
 size_t process_signal_members(pid_t pid, const char *sandbox_id, int sig);
+
+/* SIGKILL to those who belong to the sandbox by their environment, until none is left;
+ * DEADLINE_EXCEEDED after ${ms}. Blocks: for a worker. */
+int process_end_members(const char *sandbox_id, unsigned ms, struct err *);
 
 #endif

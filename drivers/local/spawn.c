@@ -39,7 +39,8 @@ struct report {
 struct spawn {
 	const struct spawn_options *opt;
 	unsigned rung;
-	int program;   /* the supervisor's file, held before anything is hidden */
+	int program; /* the supervisor's file, held before anything is hidden */
+	int log, token;
 	int go[2];     /* parent to child: the id maps are written */
 	int report[2]; /* child to parent; closed by exec */
 };
@@ -128,22 +129,36 @@ static void child_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Out of the way of 0 to TOKEN_FD, which stand for something else from now on. */
+static void child_lift(const struct spawn *s, int *fd)
+{
+	int up = fcntl(*fd, F_DUPFD_CLOEXEC, TOKEN_FD + 1);
+
+	if (up < 0)
+		child_fail(s, "move descriptors");
+	*fd = up;
+}
+
 /* Standard input is empty, output is the log, 3 is the token, the rest closes at exec. */
-static void child_descriptors(const struct spawn *s)
+static void child_descriptors(struct spawn *s)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	if (null < 0 || dup2(null, 0) < 0 || dup2(s->opt->log_fd, 1) < 0 ||
-	    dup2(s->opt->log_fd, 2) < 0)
-		child_fail(s, "set up descriptors");
+	if (null < 0)
+		child_fail(s, "open /dev/null");
+	child_lift(s, &s->report[1]);
+	child_lift(s, &s->program);
+	child_lift(s, &s->log);
+	child_lift(s, &s->token);
+	child_lift(s, &null);
 	if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
 		child_fail(s, "close_range");
-	if (s->opt->token_fd == TOKEN_FD ? fcntl(TOKEN_FD, F_SETFD, 0) != 0
-					 : dup2(s->opt->token_fd, TOKEN_FD) < 0)
-		child_fail(s, "hand the token over");
+	if (dup2(null, 0) < 0 || dup2(s->log, 1) < 0 || dup2(s->log, 2) < 0 ||
+	    dup2(s->token, TOKEN_FD) < 0)
+		child_fail(s, "set up descriptors");
 }
 
-static _Noreturn void child_main(const struct spawn *s)
+static _Noreturn void child_main(struct spawn *s)
 {
 	char go;
 	struct report r = { .isolation = s->rung };
@@ -289,7 +304,10 @@ static int try_rung(struct spawn *s, struct process *p, struct report *r)
 
 int spawn_supervisor(const struct spawn_options *opt, struct process *p, struct err *err)
 {
-	struct spawn s = { .opt = opt, .program = open(opt->supervisor, O_PATH | O_CLOEXEC) };
+	struct spawn s = { .opt = opt,
+		.program = open(opt->supervisor, O_PATH | O_CLOEXEC),
+		.log = opt->log_fd,
+		.token = opt->token_fd };
 	struct report r;
 	int pidfd = -1;
 
