@@ -42,6 +42,7 @@ struct h2_stream {
 	size_t gather_used;
 	size_t framed; /* bytes in the out-queue */
 	size_t left;   /* bytes that have left and are not told */
+	size_t unread; /* bytes received that have no credit yet */
 	uint32_t close_code;
 	bool listed;       /* among the session's streams */
 	bool deaf;         /* its user wants to hear nothing any more */
@@ -50,6 +51,7 @@ struct h2_stream {
 	bool trailed;      /* ...and trailers end it */
 	bool ended;        /* END_STREAM is framed */
 	bool peer_ended;   /* END_STREAM was received */
+	bool overrun;      /* the peer sent more than its window: a reset is on its way */
 	bool reset_after;  /* NO_ERROR follows the end */
 	bool trailers_out; /* they are submitted */
 	bool broken;       /* a header block could not be sent: to be reset */

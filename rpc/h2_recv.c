@@ -1,7 +1,7 @@
 /*
  * What the library reports while it is fed. It is only noted here: nothing in this
- * file calls the library (but to store and find a stream's pointer) or a user (but
- * accept() and field(), which only store).
+ * file calls the library (but to store and find a stream's pointer, and to ask for its
+ * window) or a user (but accept() and field(), which only store).
  */
 #include "rpc/h2_session.h"
 #include "rpc/limits.h"
@@ -75,6 +75,8 @@ static void end_of_frame(struct h2 *h, const nghttp2_frame *frame)
 
 	if (s == NULL)
 		return;
+	if (s->overrun) /* an end behind a gap is none */
+		return;
 	if (frame->hd.type == NGHTTP2_HEADERS)
 		h2_event_add(h, H2_EVENT_HEAD, s, (struct slice){ 0 });
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
@@ -141,6 +143,17 @@ static struct slice slice_in(const struct slice *in, const uint8_t *data, size_t
 	return slice_copy(data, len);
 }
 
+/* The library resets the stream then, but reports the data all the same, and whatever
+ * comes until the reset is sent. */
+static bool overruns(const struct h2 *h, struct h2_stream *s, size_t len)
+{
+	int32_t window = nghttp2_session_get_stream_effective_local_window_size(h->session, s->id);
+
+	s->overrun =
+	    s->overrun || window < 0 || len > (size_t)window || s->unread > (size_t)window - len;
+	return s->overrun;
+}
+
 static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
     size_t len, void *cookie)
 {
@@ -150,8 +163,9 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
 	(void)session;
 	(void)flags;
 	h->arrived += len;
-	if (s == NULL || s->deaf)
+	if (s == NULL || s->deaf || overruns(h, s, len))
 		return 0;
+	s->unread += len;
 	struct slice chunk = slice_in(h->in, data, len);
 	if (chunk.data == NULL)
 		h->no_memory = true;

@@ -214,6 +214,8 @@ static int reserve_small(struct h2_stream *s, size_t len)
 
 static int append_small(struct h2_stream *s, const void *bytes, size_t len)
 {
+	if (len == 0)
+		return 0;
 	if (reserve_small(s, len) != 0)
 		return -1;
 	memcpy(block_data(s->gather) + s->gather_used, bytes, len);
@@ -336,6 +338,8 @@ void h2_stream_credit(struct h2_stream *s, size_t bytes)
 {
 	if (is_over(s) || bytes == 0)
 		return;
+	assert(bytes <= s->unread);
+	s->unread -= bytes;
 	nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes);
 	if (h2_wants_output(s->h2))
 		h2_wake(s->h2);
