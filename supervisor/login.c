@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,16 +41,24 @@ const char *login_shell(void)
 	return shell;
 }
 
-/* All that comes until the end of the file; false when it takes too long. */
-static bool read_all(int fd, struct text *out)
+/* Until there is something to read; false at ${until}. */
+static bool wait_readable(int fd, uint64_t until)
 {
-	uint64_t until = loop_now_us() + (uint64_t)LOGIN_TIMEOUT_MS * 1000;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	for (uint64_t now; (now = loop_now_us()) < until;)
+		if (poll(&p, 1, (int)((until - now) / 1000) + 1) > 0)
+			return true;
+	return false;
+}
+
+/* All that comes until the end of the file; false when it takes too long. */
+static bool read_all(int fd, uint64_t until, struct text *out)
+{
 	char buf[8192];
 
 	for (;;) {
-		uint64_t now = loop_now_us();
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		if (now >= until || poll(&p, 1, (int)((until - now) / 1000) + 1) == 0)
+		if (!wait_readable(fd, until))
 			return false;
 		ssize_t n = read(fd, buf, sizeof(buf));
 		if (n == 0)
@@ -66,6 +75,7 @@ static bool ask_shell(char *const *envp, const char *workdir, struct text *out)
 {
 	char *argv[] = { (char *)login_shell(), (char *)"-lc", (char *)"exec env -0", NULL };
 	const struct process_options o = { .argv = argv, .envp = envp, .workdir = workdir };
+	uint64_t until = loop_now_us() + (uint64_t)LOGIN_TIMEOUT_MS * 1000;
 	struct process p;
 	int exit_code, status;
 
@@ -73,8 +83,12 @@ static bool ask_shell(char *const *envp, const char *workdir, struct text *out)
 		return false;
 	close(p.in);
 	close(p.err);
-	bool answered = read_all(p.out, out);
+	int pidfd = pidfd_open(p.pid, 0);
+	/* An answer is no end yet: a profile may close its output and go on. */
+	bool answered = read_all(p.out, until, out) && wait_readable(pidfd, until);
 	close(p.out);
+	if (pidfd >= 0)
+		close(pidfd);
 	if (!answered)
 		kill(-p.pid, SIGKILL);
 	while (waitpid(p.pid, &status, 0) < 0 && errno == EINTR)

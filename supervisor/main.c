@@ -92,6 +92,25 @@ static const struct config_key keys[] = {
 	{ 0 },
 };
 
+static const char synopsis[] =
+    "usage: towline-supervisor --gateway URL --sandbox-id ID --token-file FILE [--workdir DIR]\n"
+    "\n"
+    "Dials out of a sandbox to its gateway, and runs commands, forwards connections and moves\n"
+    "files there. It dials again when the gateway goes, and ends on SIGTERM or SIGINT, with all\n"
+    "that it has started.\n"
+    "\n";
+
+static const char epilogue[] =
+    "\n"
+    "exit status:\n"
+    "  0   ended by a signal, or by --help or --version\n"
+    "  1   could not start; standard error says why\n"
+    "  2   the command line is not understood\n"
+    "  3   the gateway will not have it: it does not accept the token, does not know the\n"
+    "      sandbox, or another supervisor serves it now. Do not run it again as it was\n";
+
+enum { EXIT_USAGE = 2, EXIT_REJECTED = 3 };
+
 static const char *const features[] = { "call", "data-connections", NULL };
 
 static void serve_upload(struct framed *call, const struct channel_request *r, void *app)
@@ -125,6 +144,9 @@ static int read_token(const char *path, char out[static TOKEN_MAX], struct err *
 	close(fd);
 	if (n < 0)
 		return err_sys(err, saved, "the token file %s", path);
+	if (n == TOKEN_MAX - 1)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "the token file %s holds more than a token of %d bytes", path, TOKEN_MAX - 2);
 	out[n] = '\0';
 	out[strcspn(out, "\r\n")] = '\0';
 	if (out[0] == '\0')
@@ -179,21 +201,14 @@ static void on_signal(void *cookie)
 	shut_down(cookie);
 }
 
-static void on_connected(void *app)
-{
-	log_info(&area, "connected", LOG_STR("workdir", ((struct supervisor *)app)->workdir));
-}
-
-static void on_disconnected(void *app, const struct err *why)
-{
-	(void)app;
-	log_warn(&area, "disconnected", LOG_ERR(why));
-}
-
+/* Said by the dialer; trying again would not help. */
 static void on_rejected(void *app, const struct err *why)
 {
-	log_fail(&area, "rejected", LOG_ERR(why));
-	shut_down(app);
+	struct supervisor *s = app;
+
+	(void)why;
+	s->rejected = true;
+	shut_down(s);
 }
 
 /* The beginning. */
@@ -210,8 +225,6 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 		.methods = methods,
 		.features = features,
 		.app = s,
-		.connected = on_connected,
-		.disconnected = on_disconnected,
 		.rejected = on_rejected,
 	};
 	struct transfer_options t = { .loop = s->loop,
@@ -234,23 +247,30 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 	return s->dialer != NULL ? 0 : -1;
 }
 
-static int run(struct supervisor *s, const struct options *o, const char *token, struct err *err)
+/* What commands get: asked once, after which the loop may run. */
+static int make_environments(struct supervisor *s, struct err *err)
 {
 	char **own = command_environment();
 	char **login = own != NULL ? login_environment(own, s->workdir) : NULL;
-	int r = -1;
 
 	if (login == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	s->environment = own;
 	s->login_environment = login;
-	if ((s->loop = loop_create(0, err)) != NULL) {
-		struct signal_watch *term =
-		    signal_watch_create(s->loop, SIGTERM, on_signal, s, err);
-		struct signal_watch *intr = signal_watch_create(s->loop, SIGINT, on_signal, s, err);
-		r = term != NULL && intr != NULL ? start(s, o, token, err) : -1;
-		if (r == 0)
-			loop_run(s->loop);
+	return 0;
+}
+
+static int run(struct supervisor *s, const struct options *o, const char *token, struct err *err)
+{
+	int r = -1;
+
+	/* Signals first: process 1 of a namespace does not get what it has no handler for. */
+	if ((s->loop = loop_create(0, err)) != NULL &&
+	    signal_watch_create(s->loop, SIGTERM, on_signal, s, err) != NULL &&
+	    signal_watch_create(s->loop, SIGINT, on_signal, s, err) != NULL &&
+	    make_environments(s, err) == 0 && start(s, o, token, err) == 0) {
+		loop_run(s->loop);
+		r = 0;
 	}
 	/* What still runs in the sandbox ends with its supervisor; the rest of our own
 	 * memory goes with the process. */
@@ -294,12 +314,12 @@ int main(int argc, char *argv[])
 	if (parse_options(&config, argc, argv, &o, &err) != 0 ||
 	    (!o.help && !o.version && log_level_parse(o.log_level, &level, &err) != 0)) {
 		fprintf(stderr, "towline-supervisor: %s\n", err.text);
-		return 2;
+		return EXIT_USAGE;
 	}
 	if (o.help) {
-		printf(
-		    "usage: towline-supervisor --gateway URL --sandbox-id ID --token-file FILE [--workdir DIR]\n\n");
+		fputs(synopsis, stdout);
 		config_help(keys, stdout);
+		fputs(epilogue, stdout);
 		return 0;
 	}
 	if (o.version) {
@@ -317,5 +337,7 @@ int main(int argc, char *argv[])
 	explicit_bzero(token, sizeof(token));
 	if (err.code != GRPC_OK)
 		log_fail(&area, "failed", LOG_ERR(&err));
-	return err.code == GRPC_OK ? 0 : 1;
+	if (s.rejected)
+		return EXIT_REJECTED;
+	return err.code == GRPC_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }

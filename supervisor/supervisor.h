@@ -4,6 +4,7 @@
 #ifndef SUPERVISOR_SUPERVISOR_H
 #define SUPERVISOR_SUPERVISOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/loop.h"
@@ -28,6 +29,7 @@ struct supervisor {
 	char *const *environment;       /* of every command, before the request's own */
 	char *const *login_environment; /* the same after a login shell has seen it */
 	size_t execs, forwards;
+	bool rejected; /* the gateway will never take us */
 	struct exec *exec_list; /* commands that run, whether or not their client is still there */
 };
 
