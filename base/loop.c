@@ -74,25 +74,34 @@ static void stay_awake(uv_idle_t *idle)
 	(void)idle;
 }
 
-static void on_prepare(uv_prepare_t *h)
+/* Posts are no handles: libuv would sleep, or end, while some of them wait. */
+static void await_posts(struct loop *l)
 {
-	struct loop *l = h->data;
-
-	run_posts(l);
 	if (l->posts.first != NULL)
 		uv_idle_start(&l->awake, stay_awake);
 	else
 		uv_idle_stop(&l->awake);
 }
 
-static void on_check(uv_check_t *h)
-{
-	run_posts(h->data);
-}
-
-static void on_async(uv_async_t *h)
+static void on_prepare(uv_prepare_t *h)
 {
 	struct loop *l = h->data;
+
+	run_posts(l);
+	await_posts(l);
+}
+
+static void on_check(uv_check_t *h)
+{
+	struct loop *l = h->data;
+
+	run_posts(l);
+	await_posts(l);
+}
+
+/* What was posted by other threads, or while the loop did not run. */
+static void take_foreign(struct loop *l)
+{
 	struct post *p;
 
 	pthread_mutex_lock(&l->lock);
@@ -104,6 +113,13 @@ static void on_async(uv_async_t *h)
 		list_append(&l->posts, p);
 		p = next;
 	}
+}
+
+static void on_async(uv_async_t *h)
+{
+	struct loop *l = h->data;
+
+	take_foreign(l);
 	if (atomic_load(&l->stopping))
 		uv_stop(&l->uv);
 }
@@ -217,8 +233,7 @@ void loop_free(struct loop *l)
 {
 	if (l == NULL)
 		return;
-	on_async(&l->async);
-	while (l->posts.first != NULL)
+	for (take_foreign(l); l->posts.first != NULL; take_foreign(l))
 		run_posts(l);
 	uv_close((uv_handle_t *)&l->async, NULL);
 	uv_close((uv_handle_t *)&l->prepare, NULL);
@@ -235,14 +250,18 @@ void loop_free(struct loop *l)
 	free(l);
 }
 
-static void run(struct loop *l, uv_run_mode mode)
+static void run(struct loop *l)
 {
+	bool more = true;
+
 	l->thread = pthread_self();
 	atomic_store(&l->running, true);
 	while (!atomic_load(&l->stopping)) {
-		int more = uv_run(&l->uv, mode);
+		take_foreign(l);
 		if (!more && l->posts.first == NULL)
 			break;
+		await_posts(l);
+		more = uv_run(&l->uv, UV_RUN_DEFAULT) != 0;
 	}
 	atomic_store(&l->stopping, false);
 	atomic_store(&l->running, false);
@@ -251,13 +270,13 @@ static void run(struct loop *l, uv_run_mode mode)
 void loop_run(struct loop *l)
 {
 	uv_ref((uv_handle_t *)&l->async);
-	run(l, UV_RUN_DEFAULT);
+	run(l);
 	uv_unref((uv_handle_t *)&l->async);
 }
 
 void loop_run_idle(struct loop *l)
 {
-	run(l, UV_RUN_DEFAULT);
+	run(l);
 }
 
 void loop_stop(struct loop *l)
