@@ -13,6 +13,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "rpc/address.h"
 #include "rpc/tls.h"
 #include "supervisor/login.h"
 #include "supervisor/supervisor.h"
@@ -280,9 +281,16 @@ static int run(struct supervisor *s, const struct options *o, const char *token,
 
 static int check_options(const struct options *o, struct err *err)
 {
+	struct address gateway;
+
 	if (o->gateway == NULL || o->sandbox_id == NULL || o->token_file == NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "--gateway, --sandbox-id and --token-file must be given; see --help");
+	if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "--log-format: \"%s\" is no format; logfmt and json are", o->log_format);
+	if (address_parse(o->gateway, &gateway, err) != 0)
+		return err_wrap(err, "--gateway");
 	return 0;
 }
 
