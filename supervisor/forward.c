@@ -250,7 +250,8 @@ static void connected(struct forward *f)
 	}
 	f->socket_fd = f->fd;
 	f->fd = -1;
-	set_reset_on_close(f->socket_fd, !f->client_ended);
+	if (f->client_ended)
+		set_reset_on_close(f->socket_fd, false);
 	for (struct slice s; (s = bufq_pop(&f->early, SIZE_MAX)).len > 0;) {
 		size_t len = s.len;
 		if (fdio_write(f->socket, s) != 0) {
@@ -320,6 +321,7 @@ static void connect_next(struct forward *f)
 		forward_fail(f, &err);
 		return;
 	}
+	set_reset_on_close(f->fd, true); /* the service may have accepted before we know */
 	setsockopt(f->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (connect(f->fd, a->ai_addr, a->ai_addrlen) == 0) {
 		connected(f);
