@@ -80,9 +80,10 @@ def descriptors_of(pid, besides=0):
     """What a process holds open, but for its connections to a port."""
     known = connections_to(besides)
     found = []
-    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(entry))
+    with contextlib.suppress(FileNotFoundError):  # a process that has ended holds nothing
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{entry}"))
     return sorted(name for name in found if name not in known)
 
 

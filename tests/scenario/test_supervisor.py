@@ -22,6 +22,7 @@ from test_transfer import Files, make_tar
 
 PROGRAM = BIN / "towline-supervisor"
 END_SECONDS = 5
+IDLE_KIB = 6 << 10
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_REJECTED = 1, 2, 3
 
@@ -218,6 +219,25 @@ def test_commands_in_an_empty_root(empty):
 def test_names_in_an_empty_root(empty):
     """There is no locale either."""
     check_names(Files(empty), empty.workdir)
+
+
+# What it costs.
+
+
+@needs_static
+def test_idle_memory(ready):
+    """A sandbox that nobody uses costs next to nothing; also after it was used."""
+
+    def resident():
+        status = pathlib.Path(f"/proc/{ready.supervisor}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+    assert resident() <= IDLE_KIB
+    files = Files(ready)
+    files.upload("big", os.urandom(16 << 20))
+    files.download("big")
+    assert run(ready, "true")[0] == 0
+    wait_until(lambda: resident() <= IDLE_KIB, 10, f"it holds {IDLE_KIB} KiB at most")
 
 
 # Names.
