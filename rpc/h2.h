@@ -164,7 +164,9 @@ void h2_stream_reset(struct h2_stream *, uint32_t h2_code);
 /* The user lets go: nothing is told any more, its reference is dropped. */
 void h2_stream_detach(struct h2_stream *);
 
-void h2_stream_credit(struct h2_stream *, size_t);
+/* ${bytes} of what data() brought are used up. More than it has brought is no credit: a
+ * first message that came another way is given back here with the rest. */
+void h2_stream_credit(struct h2_stream *, size_t bytes);
 
 /* Copies what is queued and has not moved since the last time, so that it pins no
  * receive block. */

@@ -336,9 +336,10 @@ void h2_stream_reset(struct h2_stream *s, uint32_t code)
 
 void h2_stream_credit(struct h2_stream *s, size_t bytes)
 {
+	if (bytes > s->unread)
+		bytes = s->unread;
 	if (is_over(s) || bytes == 0)
 		return;
-	assert(bytes <= s->unread);
 	s->unread -= bytes;
 	nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes);
 	if (h2_wants_output(s->h2))
