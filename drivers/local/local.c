@@ -46,9 +46,9 @@ enum op_phase { OP_WORKING, OP_TERMINATING, OP_KILLING, OP_CLEANING };
 
 struct driver_op {
 	struct job job; /* first: with the workers while ${in_job} */
-	struct driver_op *next;
+	struct driver_op *next, **prev;
 	struct local *local;
-	struct place *place; /* NULL for an inspection of nothing */
+	struct place *place;
 	enum op_kind kind;
 	enum op_phase phase;
 	driver_done *done; /* NULL: cancelled */
@@ -69,8 +69,6 @@ static void stop_next(struct driver_op *);
 static void place_status(const struct place *p, struct driver_status *status)
 {
 	memset(status, 0, sizeof(*status));
-	if (p == NULL)
-		return;
 	status->state = p->state;
 	status->exit_code = p->exit_code;
 	snprintf(status->instance_id, sizeof(status->instance_id), "%s", p->process.instance);
@@ -139,13 +137,12 @@ static int place_watch(struct place *p, int pidfd, const struct process *process
 
 static void op_free(struct driver_op *op)
 {
-	struct driver_op **at = &op->local->ops;
-
-	while (*at != op)
-		at = &(*at)->next;
-	*at = op->next;
-	if (op->place != NULL)
-		op->place->busy = NULL;
+	*op->prev = op->next;
+	if (op->next != NULL)
+		op->next->prev = op->prev;
+	if (op->post.pending)
+		loop_unpost(op->local->env.loop, &op->post);
+	op->place->busy = NULL;
 	timer_free(op->timer);
 	launch_free(op->launch);
 	if (op->pidfd >= 0)
@@ -166,7 +163,7 @@ static void op_done(struct post *post)
 
 	place_status(p, &status);
 	op_free(op);
-	if (p != NULL && status.state == DRIVER_STATE_ABSENT)
+	if (status.state == DRIVER_STATE_ABSENT)
 		place_free(p);
 	if (done != NULL)
 		done(cookie, err.code == GRPC_OK ? &status : NULL,
@@ -214,6 +211,9 @@ static struct driver_op *op_create(struct local *l, enum op_kind kind, const cha
 	op->done = done;
 	op->cookie = cookie;
 	op->next = l->ops;
+	op->prev = &l->ops;
+	if (op->next != NULL)
+		op->next->prev = &op->next;
 	l->ops = op;
 	p->busy = op;
 	return op;
@@ -527,8 +527,10 @@ static void local_close(void *self)
 {
 	struct local *l = self;
 
-	while (l->ops != NULL)
-		op_free(l->ops);
+	for (struct driver_op *op = l->ops, *next; op != NULL; op = next) {
+		next = op->next;
+		op_free(op);
+	}
 	map_each(l->places, close_place, NULL);
 	map_free(l->places);
 	close(l->root);

@@ -402,6 +402,36 @@ static void cancelled_is_not_undone(void **state)
 	assert_gone(r);
 }
 
+/* As when a gateway ends in the middle of something. */
+static void waiting_operations_end_with_the_driver(void **state)
+{
+	struct rig *r = *state;
+	char text[16];
+
+	assert_int_equal(rig_create(r, "stubborn"), GRPC_OK);
+	rig_read(r, "up", text, sizeof(text));
+	r->done = false;
+	assert_non_null(r->ops->destroy(r->driver, RIG_ID, rig_done, r, &r->err));
+	rig_reopen(r);
+	assert_false(r->done);
+	assert_int_equal(rig_inspect(r), GRPC_OK);
+	assert_int_equal(r->status.state, DRIVER_STATE_RUNNING);
+	assert_int_equal(kill(rig_pid(r), SIGKILL), 0);
+	rig_wait_changes(r, 1);
+
+	/* One that is over, but has not said so yet. */
+	r->done = false;
+	assert_int_equal(rig_start(r, "quiet"), GRPC_OK);
+	r->done = false;
+	assert_non_null(r->ops->inspect(r->driver, RIG_ID, rig_done, r, &r->err));
+	workers_free(r->env.workers);
+	r->env.workers = NULL;
+	r->ops->close(r->driver);
+	rig_open(r);
+	assert_false(r->done);
+	assert_gone(r);
+}
+
 static void count_place(void *cookie, const char *id)
 {
 	assert_string_equal(id, RIG_ID);
@@ -449,6 +479,8 @@ int local_cases_main(int argc, char *argv[], const char *name, bool (*enter)(voi
 		cmocka_unit_test_setup_teardown(programs_are_checked, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(one_thing_at_a_time, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(cancelled_is_not_undone, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(
+		    waiting_operations_end_with_the_driver, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(places_are_listed, rig_setup, rig_teardown),
 	};
 

@@ -47,7 +47,7 @@ static const char *own_path(void)
 	return path;
 }
 
-static void open_driver(struct rig *r)
+void rig_open(struct rig *r)
 {
 	struct err err;
 	struct workers_options w = { .threads = 2, .max_queued = 16 };
@@ -104,7 +104,7 @@ int rig_setup(void **state)
 	r->env.log_level = "info";
 	r->env.changed = on_changed;
 	r->env.cookie = r;
-	open_driver(r);
+	rig_open(r);
 	close(three);
 	*state = r;
 	return 0;
@@ -113,7 +113,7 @@ int rig_setup(void **state)
 void rig_reopen(struct rig *r)
 {
 	close_driver(r);
-	open_driver(r);
+	rig_open(r);
 }
 
 static bool is_empty(const char *path)

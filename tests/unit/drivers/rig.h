@@ -33,6 +33,8 @@ int rig_setup(void **state);
 /* Fails when a process of the folder, a file, a block or a descriptor is left. */
 int rig_teardown(void **state);
 
+/* Opens the driver, with workers. rig_setup() has done so already. */
+void rig_open(struct rig *);
 /* Ends the driver and opens another on the same folder. */
 void rig_reopen(struct rig *);
 

@@ -20,9 +20,16 @@ static void on_term(int sig)
 	_exit(0);
 }
 
+static void on_sigterm(void (*handler)(int))
+{
+	const struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGTERM, &action, NULL);
+}
+
 static _Noreturn void wait_for_end(void (*term)(int))
 {
-	signal(SIGTERM, term);
+	on_sigterm(term);
 	for (;;)
 		pause();
 }
@@ -182,7 +189,7 @@ static void mess(void)
 
 static void be_stubborn(void)
 {
-	signal(SIGTERM, SIG_IGN);
+	on_sigterm(SIG_IGN);
 	end_file(begin_file("up"), "up");
 }
 
