@@ -94,7 +94,7 @@ static int await_entered(struct workers *w, struct err *err)
 		pthread_cond_wait(&w->changed, &w->lock);
 	bool failed = w->failed.code != GRPC_OK;
 	pthread_mutex_unlock(&w->lock);
-	if (failed)
+	if (failed && err != NULL)
 		*err = w->failed;
 	return failed ? -1 : 0;
 }
