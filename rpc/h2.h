@@ -45,6 +45,7 @@ struct h2_stream {
 	size_t unread; /* bytes received that have no credit yet */
 	uint32_t close_code;
 	bool listed;       /* among the session's streams */
+	bool begun;        /* its first header block is received or framed */
 	bool deaf;         /* its user wants to hear nothing any more */
 	bool deferred;     /* the library waits for h2_stream_write() or _end() */
 	bool ending;       /* no more data will be written */

@@ -43,6 +43,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	s->h2 = h;
 	s->id = frame->hd.stream_id;
+	s->begun = true;
 	h2_list(h, s);
 	nghttp2_session_set_stream_user_data(session, s->id, s);
 	return 0;

@@ -140,6 +140,11 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 	/* A reset that the peer makes us send costs more than what it sent (CVE-2025-8671). */
 	if (frame->hd.type == NGHTTP2_RST_STREAM && (s == NULL || !s->reset))
 		h2_flood_reset(h);
+	if (s != NULL && !s->begun) {
+		s->begun = true;
+		if (h2_stream_is_drained(s) && s->ending && s->trailed)
+			h2_due_add(h, s);
+	}
 	if (s != NULL && ends_stream(frame)) {
 		s->ended = true;
 		if (s->reset_after)

@@ -281,10 +281,11 @@ size_t h2_stream_queued(const struct h2_stream *s)
 /* Ending. */
 
 /* Trailers behind an empty queue are submitted by themselves: the data would have to
- * wait for a window to say that there is none. */
+ * wait for a window to say that there is none. The library would frame them before a
+ * request that still waits, and lose them: then its headers bring them. */
 static void end_now(struct h2_stream *s)
 {
-	if (s->trailed && h2_stream_is_drained(s)) {
+	if (s->trailed && s->begun && h2_stream_is_drained(s)) {
 		h2_due_add(s->h2, s);
 		h2_wake(s->h2);
 	} else {

@@ -26,16 +26,16 @@ struct pair_stream {
 	struct pair_stream *next;
 	struct h2_stream *h2; /* NULL: released */
 	int32_t id;
-	bool stalled;     /* data() gives no credit back; set by hooks or from the start */
-	bool let_go;      /* detached or reset: nothing may be told */
-	bool no_trailers; /* trailers() submits none; the test does */
+	bool stalled; /* data() gives no credit back; set by hooks or from the start */
+	bool let_go;  /* detached or reset: nothing may be told */
 	unsigned heads, ends, trailers, closes, releases;
-	uint32_t code;                  /* of closed() */
-	uint64_t written, sent;         /* bytes taken of us, bytes told to have left */
-	uint64_t received, credited;    /* bytes told to us, credit given back */
-	struct slice last;              /* what data() brought last, if the end keeps it */
-	char head[512], last_head[512]; /* "name: value\n", of the first and last block */
-	void *cookie;                   /* the test's */
+	uint32_t code;                    /* of closed() */
+	uint64_t written, sent;           /* bytes taken of us, bytes told to have left */
+	uint64_t received, credited;      /* bytes told to us, credit given back */
+	struct slice last;                /* what data() brought last, if the end keeps it */
+	char head[512], last_head[512];   /* "name: value\n", of the first and last block */
+	const struct meta_field *trailer; /* what trailers() submits instead of a status */
+	void *cookie;                     /* the test's */
 };
 
 /* What a test does as it is told something. All may be NULL. */
