@@ -231,7 +231,8 @@ static void play(struct scene *s)
 
 	assert_int_equal(
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	if (s->deaf)
+		setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	s->fd = pair[1];
 	s->conn = conn_create(s->loop,
 	    &(struct conn_options){
