@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,14 @@ int process_load(int dir, struct process *p, struct err *err)
 	return 0;
 }
 
+/* A process that nobody has waited for keeps its number, and is not there any more. */
+static bool has_ended(int pidfd)
+{
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&ended, 1, 0) == 1;
+}
+
 int process_open(const struct process *p)
 {
 	uint64_t start_time;
@@ -111,7 +120,8 @@ int process_open(const struct process *p)
 	if (fd < 0)
 		return -1;
 	/* Checked after the descriptor is held: it stands for this process from now on. */
-	if (process_start_time(p->pid, &start_time) != 0 || start_time != p->start_time) {
+	if (process_start_time(p->pid, &start_time) != 0 || start_time != p->start_time ||
+	    has_ended(fd)) {
 		close(fd);
 		return -1;
 	}
