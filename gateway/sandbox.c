@@ -159,14 +159,20 @@ void sandbox_publish(struct sandbox *s)
 	    s->all->opt.directory, s->id, sandbox_workspace(s), sandbox_name(s), &why, &err);
 }
 
+/* Ends its session and its calls, those too that wait for a supervisor to come back. */
+static void drop_calls(struct sandbox *s, const char *text)
+{
+	struct err why;
+
+	err_set(&why, GRPC_UNAVAILABLE, "%s", text);
+	if (s->all->tunnels != NULL)
+		tunnels_drop(s->all->tunnels, s->id, &why);
+	s->facts.connected = false; /* of what it ends itself a gateway hears no more */
+}
+
 /* Everything that goes with a phase besides itself. */
 static void entered(struct sandbox *s)
 {
-	const struct err stopped = { .code = GRPC_UNAVAILABLE,
-		.text = "the sandbox is being stopped" };
-	const struct err deleted = { .code = GRPC_UNAVAILABLE,
-		.text = "the sandbox is being deleted" };
-
 	timer_stop(s->deadline);
 	s->retry_ms = SANDBOX_RETRY_MIN_MS;
 	err_clear(&s->trouble);
@@ -178,13 +184,15 @@ static void entered(struct sandbox *s)
 	case PHASE_STOPPING:
 	case PHASE_DELETING:
 		tokens_revoke(s->all->opt.tokens, s->id);
-		if (s->all->tunnels != NULL)
-			tunnels_drop(s->all->tunnels, s->id,
-			    s->phase == PHASE_STOPPING ? &stopped : &deleted);
-		s->facts.connected = false; /* of what it ends itself a gateway hears no more */
+		drop_calls(s,
+		    s->phase == PHASE_STOPPING ? "the sandbox is being stopped"
+					       : "the sandbox is being deleted");
+		break;
+	case PHASE_ERROR:
+		if (s->facts.driver != DRIVER_STATE_RUNNING)
+			drop_calls(s, "the sandbox's supervisor has ended; start it again");
 		break;
 	case PHASE_READY:
-	case PHASE_ERROR:
 	case PHASE_STOPPED:
 		break;
 	}

@@ -95,10 +95,12 @@ def test_never_ready(silent):
 def test_supervisor_killed(ready, call):
     for pid in processes_of(ready.gateway.sandbox_dir(ready.id)):
         os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
     for _ in range(20):  # before and after the gateway has noticed
         with fails(grpc.StatusCode.UNAVAILABLE):
             call(ready.gateway, "box")
         time.sleep(0.02)
+    assert time.monotonic() - began < 5  # nobody waits for one who will not come back
     wait_until(lambda: ready.gateway.phase("box") == "ERROR", 10, "it is in ERROR")
     with fails(grpc.StatusCode.UNAVAILABLE):
         call(ready.gateway, "box")
