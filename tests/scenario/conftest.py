@@ -321,6 +321,9 @@ class Ready:
 
     def check_settled(self):
         """When its clients are gone the supervisor holds what it held before they came."""
+        file = self.gateway.sandbox_dir(self.id) / "supervisor.log"
+        log = file.read_text(errors="replace") if file.exists() else ""
+        assert "Sanitizer" not in log and "runtime error" not in log, log
         if self.gateway.is_running() and self.find_supervisor() == self.supervisor is not None:
             self.gateway.forget_connections()
             settles(self.supervisor, self.descriptors, self.port)
