@@ -5,11 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/pidfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
@@ -198,29 +195,6 @@ static int open_directory(const struct launch *l, struct err *err)
 	return dir;
 }
 
-static void end_process(int pidfd)
-{
-	siginfo_t info;
-
-	pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-	waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED);
-	close(pidfd);
-}
-
-static int spawn_and_save(int dir, struct spawn_options *o, struct process *p, struct err *err)
-{
-	int pidfd = spawn_supervisor(o, p, err);
-
-	if (pidfd < 0)
-		return -1;
-	random_uuid(p->instance);
-	if (process_save(dir, p, err) != 0) {
-		end_process(pidfd);
-		return -1;
-	}
-	return pidfd;
-}
-
 int launch_supervisor(struct launch *l, struct process *p, struct err *err)
 {
 	struct spawn_options o = {
@@ -236,8 +210,10 @@ int launch_supervisor(struct launch *l, struct process *p, struct err *err)
 
 	if (dir < 0)
 		return -1;
+	o.dir = dir;
+	random_uuid(p->instance);
 	if ((o.log_fd = log_file(dir, err)) >= 0 && (o.token_fd = token_file(l, err)) >= 0)
-		pidfd = spawn_and_save(dir, &o, p, err);
+		pidfd = spawn_supervisor(&o, p, err);
 	if (o.token_fd >= 0)
 		close(o.token_fd);
 	if (o.log_fd >= 0)

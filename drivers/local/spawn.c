@@ -41,7 +41,7 @@ struct spawn {
 	unsigned rung;
 	int program; /* the supervisor's file, held before anything is hidden */
 	int log, token;
-	int go[2];     /* parent to child: the id maps are written */
+	int go[2];     /* parent to child: the id maps are written; supervisor.pid is */
 	int report[2]; /* child to parent; closed by exec */
 };
 
@@ -147,6 +147,7 @@ static void child_descriptors(struct spawn *s)
 	if (null < 0)
 		child_fail(s, "open /dev/null");
 	child_lift(s, &s->report[1]);
+	child_lift(s, &s->go[0]);
 	child_lift(s, &s->program);
 	child_lift(s, &s->log);
 	child_lift(s, &s->token);
@@ -158,14 +159,20 @@ static void child_descriptors(struct spawn *s)
 		child_fail(s, "set up descriptors");
 }
 
-static _Noreturn void child_main(struct spawn *s)
+static void child_wait(const struct spawn *s)
 {
 	char go;
+
+	if (read(s->go[0], &go, 1) != 1)
+		_exit(127); /* the parent gave up, or is dead */
+}
+
+static _Noreturn void child_main(struct spawn *s)
+{
 	struct report r = { .isolation = s->rung };
 
 	close(s->go[1]); /* else our own copy would keep us waiting for a dead parent */
-	if (read(s->go[0], &go, 1) != 1)
-		_exit(127); /* the parent gave up */
+	child_wait(s);
 	if (setsid() < 0)
 		child_fail(s, "setsid");
 	if (s->rung & ISOLATION_MOUNT)
@@ -175,6 +182,7 @@ static _Noreturn void child_main(struct spawn *s)
 	child_signals();
 	child_descriptors(s);
 	(void)!write(s->report[1], &r, sizeof(r));
+	child_wait(s);
 	syscall(SYS_execveat, s->program, "", s->opt->argv, s->opt->envp, AT_EMPTY_PATH);
 	child_fail(s, "run the supervisor");
 }
@@ -226,29 +234,54 @@ static pid_t clone_child(unsigned rung, int *pidfd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* Reads reports until exec closes the pipe. 0: it runs. */
-static int await_exec(int fd, struct report *r)
+static int failed_at(struct report *r, int why, const char *step)
 {
-	struct report next;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	r->failed = why;
+	snprintf(r->step, sizeof(r->step), "%s", step);
+	return -1;
+}
 
-	r->failed = EIO; /* silence is no success */
-	snprintf(r->step, sizeof(r->step), "start");
-	for (;;) {
-		int ready = poll(&p, 1, SPAWN_TIMEOUT_MS);
-		if (ready < 0 && errno == EINTR)
-			continue;
-		if (ready <= 0) {
-			r->failed = ETIMEDOUT;
-			return -1;
-		}
-		ssize_t n = read(fd, &next, sizeof(next));
-		if (n == 0)
-			return r->failed == 0 ? 0 : -1;
-		if (n != (ssize_t)sizeof(next))
-			return -1;
-		*r = next;
-	}
+/* 1: ${r} is what the child says. 0: it has closed the pipe, by its exec or its end. */
+static int read_report(int fd, struct report *r)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int ready;
+
+	do
+		ready = poll(&p, 1, SPAWN_TIMEOUT_MS);
+	while (ready < 0 && errno == EINTR);
+	if (ready <= 0)
+		return failed_at(r, ETIMEDOUT, "start");
+	ssize_t n = read(fd, r, sizeof(*r));
+	return n == 0 || n == (ssize_t)sizeof(*r) ? n > 0 : failed_at(r, EIO, "start");
+}
+
+static int say_go(const struct spawn *s, struct report *r)
+{
+	return write(s->go[1], "g", 1) == 1 ? 0 : failed_at(r, errno, "start");
+}
+
+/* From the clone to the exec. Who runs is written down while it still waits for us: if we
+ * are killed, it either never runs or can be found. */
+static int bring_up(const struct spawn *s, struct process *p, struct report *r)
+{
+	struct err err;
+
+	if ((s->rung & ISOLATION_USER) && map_ids(p->pid) != 0)
+		return failed_at(r, errno, "map user ids");
+	if (say_go(s, r) != 0)
+		return -1;
+	int told = read_report(s->report[0], r);
+	if (told == 0)
+		return failed_at(r, EIO, "start");
+	if (told < 0 || r->failed != 0)
+		return -1;
+	p->isolation = r->isolation;
+	if (process_start_time(p->pid, &p->start_time) != 0)
+		return failed_at(r, ESRCH, "start");
+	if (process_save(s->opt->dir, p, &err) != 0)
+		return failed_at(r, err.sys != 0 ? err.sys : EIO, "write supervisor.pid");
+	return say_go(s, r) == 0 && read_report(s->report[0], r) == 0 ? 0 : -1;
 }
 
 static void close_pair(int pair[2])
@@ -274,26 +307,19 @@ static int try_rung(struct spawn *s, struct process *p, struct report *r)
 	int pidfd = -1;
 	bool up = false;
 
-	*r = (struct report){ .failed = EIO };
 	s->go[0] = s->go[1] = s->report[0] = s->report[1] = -1;
+	p->pid = -1;
 	if (pipe2(s->go, O_CLOEXEC) == 0 && pipe2(s->report, O_CLOEXEC) == 0) {
-		snprintf(r->step, sizeof(r->step), "make namespaces");
 		p->pid = clone_child(s->rung, &pidfd);
 		if (p->pid == 0)
 			child_main(s);
-	} else {
-		p->pid = -1;
 	}
-	r->failed = errno;
-	if (p->pid > 0) {
+	if (p->pid < 0) {
+		failed_at(r, errno, "make namespaces");
+	} else {
 		close(s->report[1]);
 		s->report[1] = -1;
-		if ((s->rung & ISOLATION_USER) && map_ids(p->pid) != 0) {
-			r->failed = errno;
-			snprintf(r->step, sizeof(r->step), "map user ids");
-		} else if (write(s->go[1], "g", 1) == 1) {
-			up = await_exec(s->report[0], r) == 0;
-		}
+		up = bring_up(s, p, r) == 0;
 		if (!up)
 			reap(pidfd, p->pid);
 	}
@@ -308,7 +334,7 @@ int spawn_supervisor(const struct spawn_options *opt, struct process *p, struct 
 		.program = open(opt->supervisor, O_PATH | O_CLOEXEC),
 		.log = opt->log_fd,
 		.token = opt->token_fd };
-	struct report r;
+	struct report r = { 0 };
 	int pidfd = -1;
 
 	if (s.program < 0)
@@ -323,8 +349,5 @@ int spawn_supervisor(const struct spawn_options *opt, struct process *p, struct 
 	close(s.program);
 	if (pidfd < 0)
 		return err_sys(err, r.failed, "start the supervisor: %s", r.step);
-	p->isolation = r.isolation;
-	if (process_start_time(p->pid, &p->start_time) != 0)
-		p->start_time = 0; /* it has ended already: the caller's watch will say so */
 	return pidfd;
 }

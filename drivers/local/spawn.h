@@ -14,6 +14,7 @@ struct spawn_options {
 	const char *supervisor;  /* absolute path */
 	const char *work_dir;    /* absolute; becomes the current directory */
 	const char *private_dir; /* hidden inside, but for work_dir; NULL: nothing is */
+	int dir;                 /* where supervisor.pid is written, before it runs */
 	int log_fd;              /* standard output and error */
 	int token_fd;            /* becomes descriptor 3, read as /dev/fd/3 */
 	char *const *argv;
@@ -22,7 +23,7 @@ struct spawn_options {
 
 /*
  * Blocks until the supervisor's program runs (exec has succeeded) or nothing does.
- * ${p} gets everything but the instance; the result is its pidfd (CLOEXEC), and the
+ * ${p} comes with the instance and gets the rest; the result is its pidfd (CLOEXEC), and the
  * process is a child of the caller's process: reap with waitid(P_PIDFD). -1 on error.
  */
 int spawn_supervisor(const struct spawn_options *, struct process *p, struct err *);
