@@ -537,7 +537,10 @@ static struct h2_stream *on_accept(void *conn)
 {
 	struct rpc_call *c = call_alloc(conn, true);
 
-	return c != NULL ? &c->stream : NULL;
+	if (c == NULL)
+		return NULL;
+	c->heads.bad_type = true; /* until there is one, and it is gRPC's */
+	return &c->stream;
 }
 
 const struct h2_ops call_h2_ops = {
