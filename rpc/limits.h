@@ -39,6 +39,5 @@
 #define RPC_FLOOD_RATE       330 /* a second */
 #define RPC_FRAMES_PER_TURN  2048
 #define RPC_HEADER_BYTES_MAX 65536 /* decoded, of one block: past this it is an attack */
-#define RPC_RESET_BURST      RPC_FLOOD_BURST
 
 #endif

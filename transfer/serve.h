@@ -16,8 +16,6 @@
 #include "relay/dialer.h"
 #include "relay/framed.h"
 
-#define TRANSFER_CHUNK        ((size_t)1 << 20) /* bytes of one message sent; less at the start */
-#define TRANSFER_WINDOW       ((size_t)4 << 20) /* bytes read ahead or waiting for the disk */
 #define TRANSFER_ARCHIVES_MAX 64  /* archives packed or unpacked at once; each has a thread */
 #define TRANSFER_MAX          256 /* transfers at once; more: RESOURCE_EXHAUSTED */
 
