@@ -371,7 +371,7 @@ static struct addrinfo *loopback_addresses(
 			return NULL;
 		}
 	}
-	if (by_name && getaddrinfo("::1", port, &hints, &second) == 0)
+	if (by_name && first != NULL && getaddrinfo("::1", port, &hints, &second) == 0)
 		first->ai_next = second; /* one list: glibc frees each node by itself */
 	return first;
 }
