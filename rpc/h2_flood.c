@@ -52,7 +52,7 @@ int h2_flood_frame(struct h2 *h, const nghttp2_frame_hd *hd)
 		return take(h, &h->costs, "empty DATA frames");
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_CONTINUATION:
-		return 0; /* calls: the limits of streams and resets hold them */
+		return 0; /* calls: the limits of streams and resets hold them, if not late */
 	case NGHTTP2_PING:
 		return take(h, &h->paced, "PING frames");
 	case NGHTTP2_WINDOW_UPDATE:
@@ -66,6 +66,11 @@ int h2_flood_frame(struct h2 *h, const nghttp2_frame_hd *hd)
 	default:
 		return take(h, &h->costs, "frames that mean nothing here");
 	}
+}
+
+int h2_flood_late_headers(struct h2 *h)
+{
+	return take(h, &h->costs, "headers of streams that are over");
 }
 
 void h2_flood_reset(struct h2 *h)

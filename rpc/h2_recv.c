@@ -12,6 +12,18 @@ static struct h2_stream *stream_of(const struct h2 *h, int32_t id)
 	return nghttp2_session_get_stream_user_data(h->session, id);
 }
 
+/* The block is unpacked and thrown away; nothing of it is reported but its frame. */
+static bool is_late(struct h2 *h, const nghttp2_frame_hd *hd)
+{
+	if (hd->type != NGHTTP2_HEADERS)
+		return false;
+	if (h->is_server && hd->stream_id > h->last_id) {
+		h->last_id = hd->stream_id;
+		return false;
+	}
+	return stream_of(h, hd->stream_id) == NULL;
+}
+
 /* Counted as it begins: a frame that will be refused has cost as much. */
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *cookie)
 {
@@ -26,7 +38,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 	/* SETTINGS_MAX_FRAME_SIZE is large for DATA's sake; no header block is. */
 	h->oversized = (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION) &&
 	    hd->length > RPC_META_BYTES_MAX;
-	if (h->oversized)
+	if (h->oversized || (is_late(h, hd) && h2_flood_late_headers(h) != 0))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return h2_flood_frame(h, hd) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }

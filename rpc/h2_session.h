@@ -44,6 +44,7 @@ struct h2 {
 	uint32_t turn_frames;
 	size_t header_bytes;    /* decoded, of the block being received */
 	uint64_t headers_since; /* when that block began; 0: there is none */
+	int32_t last_id;        /* server: the newest stream a block was for */
 
 	struct h2_event *events;
 	size_t event_head, event_count, event_cap;
@@ -96,6 +97,7 @@ void h2_stream_spare(struct h2_stream *);            /* gives the memory of its 
 void h2_flood_begin(struct h2 *);
 void h2_flood_refill(struct h2 *, uint64_t now_ms);
 int h2_flood_frame(struct h2 *, const nghttp2_frame_hd *);
+int h2_flood_late_headers(struct h2 *); /* of a stream that is over */
 void h2_flood_reset(struct h2 *);
 void h2_flood_payload(struct h2 *, size_t len, bool cut_short);
 
