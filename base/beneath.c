@@ -8,10 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-/* openat2 gives EAGAIN when something is renamed while it looks; so often we try again. */
-#define TRIES_MAX 64
+/* openat2 gives EAGAIN for a path with ".." when anything on the machine is renamed or mounted
+ * while it looks. So often we try again: at once, then with a rest between two tries, as a
+ * burst of mounts outlasts all that can be done at once. */
+#define TRIES_MAX     64
+#define TRIES_AT_ONCE 16
+#define REST_NS       200000
 
 #define REMOVE_DEPTH_MAX 32 /* directories that a removal holds open at once */
 
@@ -68,11 +73,15 @@ static int open_raw(int root, const char *path, int flags, mode_t mode, enum ben
 		.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
 		.resolve = resolve_of(links),
 	};
+	const struct timespec rest = { .tv_nsec = REST_NS };
 	int fd = -1;
 
 	errno = EAGAIN;
-	for (int i = 0; i < TRIES_MAX && fd < 0 && (errno == EAGAIN || errno == EINTR); i++)
+	for (int i = 0; i < TRIES_MAX && fd < 0 && (errno == EAGAIN || errno == EINTR); i++) {
+		if (i >= TRIES_AT_ONCE)
+			nanosleep(&rest, NULL);
 		fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	}
 	return fd;
 }
 
