@@ -46,7 +46,8 @@ static void test_block_of_its_own(void **state)
 
 static void test_pool_gives_pages(void **state)
 {
-	static const size_t sizes[][2] = { { 1, PAGE }, { PAGE, PAGE }, { PAGE + 1, 2 * PAGE } };
+	static const size_t sizes[][2] = { { 1, PAGE }, { PAGE, PAGE },
+		{ PAGE + 1, (size_t)2 * PAGE } };
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
@@ -168,11 +169,11 @@ static void test_slices_of_constants(void **state)
 
 static void test_copies_are_private(void **state)
 {
-	char text[] = "before";
+	uint8_t text[] = "before";
 	struct slice s = slice_copy(text, 6), none = slice_copy(NULL, 0);
 
 	(void)state;
-	memcpy(text, "after!", 6);
+	memset(text, 0, sizeof(text));
 	assert_memory_equal(s.data, "before", 6);
 	assert_int_equal(s.len, 6);
 	assert_non_null(none.owner);

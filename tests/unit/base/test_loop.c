@@ -14,7 +14,7 @@
 #include "deaths.h"
 #include "leaks.h"
 
-#define TURN 4096 /* posts that run between two looks at what else there is */
+#define TURN 4096UL /* posts that run between two looks at what else there is */
 
 /* What ran, in order, as letters. */
 struct trail {
