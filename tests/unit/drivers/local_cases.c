@@ -63,7 +63,7 @@ static void assert_gone(struct rig *r)
 {
 	assert_int_equal(rig_destroy(r), GRPC_OK);
 	assert_int_equal(r->status.state, DRIVER_STATE_ABSENT);
-	assert_int_equal(access(rig_path(r, RIG_ID), F_OK), -1);
+	assert_int_equal(access(rig_path(r, "."), F_OK), -1);
 	assert_int_equal(rig_processes(r), 0);
 }
 
@@ -78,11 +78,11 @@ static void lives_stops_starts_and_goes(void **state)
 	assert_int_equal(r->status.state, DRIVER_STATE_RUNNING);
 	snprintf(instance, sizeof(instance), "%s", r->status.instance_id);
 	assert_int_equal(strlen(instance), 36);
-	assert_int_equal(stat(rig_path(r, RIG_ID), &st), 0);
+	assert_int_equal(stat(rig_path(r, "."), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(stat(rig_path(r, RIG_ID "/supervisor.log"), &st), 0);
+	assert_int_equal(stat(rig_path(r, "supervisor.log"), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	close(open(rig_path(r, RIG_ID "/work/kept"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	close(open(rig_path(r, "work/kept"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 
 	assert_int_equal(rig_stop(r), GRPC_OK);
 	assert_int_equal(r->status.state, DRIVER_STATE_STOPPED);
@@ -93,7 +93,7 @@ static void lives_stops_starts_and_goes(void **state)
 	assert_int_equal(rig_start(r, NULL), GRPC_OK);
 	assert_int_equal(r->status.state, DRIVER_STATE_RUNNING);
 	assert_string_not_equal(r->status.instance_id, instance);
-	assert_int_equal(access(rig_path(r, RIG_ID "/work/kept"), F_OK), 0);
+	assert_int_equal(access(rig_path(r, "work/kept"), F_OK), 0);
 	assert_int_equal(r->changes, 0);
 	assert_gone(r);
 	assert_gone(r);
@@ -124,10 +124,10 @@ static void nothing_of_ours_is_passed_on(void **state)
 	assert_int_equal(rig_create(r, "report"), GRPC_OK);
 	rig_read(r, "report", report, sizeof(report));
 	assert_null(strstr(report, "SECRET_OF_THE_GATEWAY"));
-	snprintf(want, sizeof(want), "%s", rig_path(r, RIG_ID "/work"));
+	snprintf(want, sizeof(want), "%s", rig_path(r, "work"));
 	assert_value(report, "cwd=", want);
 	assert_value(report, "env=HOME=", want);
-	assert_value(report, "env=OPENSHELL_SANDBOX_ID=", RIG_ID);
+	assert_value(report, "env=OPENSHELL_SANDBOX_ID=", r->id);
 	assert_value(report, "env=OPENSHELL_SANDBOX=", "box");
 	assert_value(report, "leader=", "1");
 	assert_gone(r);
@@ -233,8 +233,8 @@ static void no_process_gets_away(void **state)
 	assert_int_equal(rig_processes(r), 1 + STAND_IN_BRED);
 	assert_int_equal(rig_stop(r), GRPC_OK);
 	assert_int_equal(rig_processes(r), 0);
-	assert_int_equal(unlink(rig_path(r, RIG_ID "/work/bred")), 0);
-	assert_int_equal(unlink(rig_path(r, RIG_ID "/work/bred.log")), 0);
+	assert_int_equal(unlink(rig_path(r, "work/bred")), 0);
+	assert_int_equal(unlink(rig_path(r, "work/bred.log")), 0);
 
 	assert_int_equal(rig_start(r, "breed"), GRPC_OK);
 	rig_read(r, "bred", text, sizeof(text));
@@ -251,8 +251,8 @@ static void orphans_end_with_the_supervisor(void **state)
 	rig_read(r, "bred", text, sizeof(text));
 	assert_int_equal(kill(rig_pid(r), SIGKILL), 0);
 	rig_wait_changes(r, 1);
-	assert_int_equal(unlink(rig_path(r, RIG_ID "/work/bred")), 0);
-	assert_int_equal(unlink(rig_path(r, RIG_ID "/work/bred.log")), 0);
+	assert_int_equal(unlink(rig_path(r, "work/bred")), 0);
+	assert_int_equal(unlink(rig_path(r, "work/bred.log")), 0);
 
 	assert_int_equal(rig_start(r, "breed"), GRPC_OK);
 	rig_read(r, "bred", text, sizeof(text));
@@ -380,7 +380,7 @@ static void one_thing_at_a_time(void **state)
 	struct err err = { 0 };
 
 	assert_non_null(r->ops->create(r->driver, &spec, rig_done, r, &err));
-	assert_null(r->ops->destroy(r->driver, RIG_ID, rig_done, r, &err));
+	assert_null(r->ops->destroy(r->driver, r->id, rig_done, r, &err));
 	assert_int_equal(err.code, GRPC_ABORTED);
 	rig_wait(r, &r->done);
 	assert_gone(r);
@@ -411,7 +411,7 @@ static void waiting_operations_end_with_the_driver(void **state)
 	assert_int_equal(rig_create(r, "stubborn"), GRPC_OK);
 	rig_read(r, "up", text, sizeof(text));
 	r->done = false;
-	assert_non_null(r->ops->destroy(r->driver, RIG_ID, rig_done, r, &r->err));
+	assert_non_null(r->ops->destroy(r->driver, r->id, rig_done, r, &r->err));
 	rig_reopen(r);
 	assert_false(r->done);
 	assert_int_equal(rig_inspect(r), GRPC_OK);
@@ -423,7 +423,7 @@ static void waiting_operations_end_with_the_driver(void **state)
 	r->done = false;
 	assert_int_equal(rig_start(r, "quiet"), GRPC_OK);
 	r->done = false;
-	assert_non_null(r->ops->inspect(r->driver, RIG_ID, rig_done, r, &r->err));
+	assert_non_null(r->ops->inspect(r->driver, r->id, rig_done, r, &r->err));
 	workers_free(r->env.workers);
 	r->env.workers = NULL;
 	r->ops->close(r->driver);
@@ -434,7 +434,7 @@ static void waiting_operations_end_with_the_driver(void **state)
 
 static void count_place(void *cookie, const char *id)
 {
-	assert_string_equal(id, RIG_ID);
+	assert_int_equal(strlen(id), 36);
 	(*(unsigned *)cookie)++;
 }
 

@@ -16,15 +16,16 @@
 
 #include <cmocka.h>
 
+#include "base/random.h"
 #include "support/leak.h"
 
-#define WAIT_MS 30000 /* for anything; a kill alone takes 5 s */
+#define WAIT_MS 20000 /* for anything; a kill alone takes 5 s */
 
 static void on_changed(void *cookie, const char *id, const struct driver_status *status)
 {
 	struct rig *r = cookie;
 
-	assert_string_equal(id, RIG_ID);
+	assert_string_equal(id, r->id);
 	r->changes++;
 	r->change = *status;
 	loop_stop(r->env.loop);
@@ -93,6 +94,7 @@ int rig_setup(void **state)
 	r->leak = leak_begin();
 	/* The next descriptor that the driver makes is 3, which is the token's in the child. */
 	three = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	random_uuid(r->id);
 	r->ops = driver_find("local");
 	assert_non_null(r->ops);
 	r->env.loop = loop_create(0, &err);
@@ -214,7 +216,7 @@ struct sandbox_spec rig_spec(struct rig *r, const char *role)
 	pair.value = role;
 	r->env.supervisor_path = role != NULL ? own_path() : TOWLINE_SUPERVISOR;
 	return (struct sandbox_spec){
-		.id = RIG_ID,
+		.id = r->id,
 		.name = "box",
 		.workspace = "default",
 		.image = "",
@@ -255,19 +257,19 @@ enum grpc_code rig_start(struct rig *r, const char *role)
 enum grpc_code rig_stop(struct rig *r)
 {
 	begin(r);
-	return finish(r, r->ops->stop(r->driver, RIG_ID, rig_done, r, &r->err));
+	return finish(r, r->ops->stop(r->driver, r->id, rig_done, r, &r->err));
 }
 
 enum grpc_code rig_destroy(struct rig *r)
 {
 	begin(r);
-	return finish(r, r->ops->destroy(r->driver, RIG_ID, rig_done, r, &r->err));
+	return finish(r, r->ops->destroy(r->driver, r->id, rig_done, r, &r->err));
 }
 
 enum grpc_code rig_inspect(struct rig *r)
 {
 	begin(r);
-	return finish(r, r->ops->inspect(r->driver, RIG_ID, rig_done, r, &r->err));
+	return finish(r, r->ops->inspect(r->driver, r->id, rig_done, r, &r->err));
 }
 
 /* Looking. */
@@ -276,7 +278,7 @@ const char *rig_path(struct rig *r, const char *name)
 {
 	char path[512];
 
-	snprintf(path, sizeof(path), "local/%s", name);
+	snprintf(path, sizeof(path), "local/%s/%s", r->id, name);
 	return leak_path(r->leak, path);
 }
 
@@ -299,10 +301,13 @@ void rig_read(struct rig *r, const char *name, char *out, size_t size)
 	const struct timespec pause = { .tv_nsec = 5000000 };
 	char path[256];
 
-	snprintf(path, sizeof(path), RIG_ID "/work/%s", name);
+	snprintf(path, sizeof(path), "work/%s", name);
+	out[0] = '\0';
 	for (unsigned waited = 0; read_file(rig_path(r, path), out, size) < 0; waited += 5) {
-		if (waited > WAIT_MS)
-			fail_msg("%s does not come", name);
+		if (waited > WAIT_MS) {
+			read_file(rig_path(r, "supervisor.log"), out, size);
+			fail_msg("%s does not come; the log: %s", name, out);
+		}
 		nanosleep(&pause, NULL);
 	}
 }
@@ -311,7 +316,7 @@ pid_t rig_pid(struct rig *r)
 {
 	char text[160];
 
-	assert_true(read_file(rig_path(r, RIG_ID "/supervisor.pid"), text, sizeof(text)) > 0);
+	assert_true(read_file(rig_path(r, "supervisor.pid"), text, sizeof(text)) > 0);
 	return (pid_t)strtol(text, NULL, 10);
 }
 

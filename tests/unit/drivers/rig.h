@@ -8,7 +8,6 @@
 
 #include "drivers/driver.h"
 
-#define RIG_ID    "3b1f5a0e-8c1d-4f63-9d0a-2a6c5d9d7e11"
 #define RIG_TOKEN "a-token-that-nobody-may-see"
 
 struct rig {
@@ -16,6 +15,7 @@ struct rig {
 	struct driver_env env;
 	const struct driver_ops *ops;
 	void *driver;
+	char id[37]; /* the sandbox's, which no other test's is */
 
 	/* How the last operation ended. */
 	bool done;
@@ -38,7 +38,7 @@ void rig_open(struct rig *);
 /* Ends the driver and opens another on the same folder. */
 void rig_reopen(struct rig *);
 
-/* The sandbox RIG_ID as a stand-in that does ${role}, or with the real supervisor if NULL. */
+/* The rig's sandbox as a stand-in that does ${role}, or with the real supervisor if NULL. */
 struct sandbox_spec rig_spec(struct rig *, const char *role);
 
 /* Waits for the end; the code, and more in ${status} and ${err}. */
@@ -56,7 +56,7 @@ void rig_wait(struct rig *, const bool *flag);
 void rig_wait_changes(struct rig *, unsigned n);
 /* Waits for a file in the sandbox's working directory, and reads it. */
 void rig_read(struct rig *, const char *name, char *out, size_t size);
-/* A path in the driver's directory. Good until the eighth call after it. */
+/* A path in the sandbox's directory. Good until the eighth call after it. */
 const char *rig_path(struct rig *, const char *name);
 
 /* The supervisor's number, from supervisor.pid. */
