@@ -55,7 +55,8 @@ int main(int argc, char *argv[])
 		return 2;
 	*slash = '\0';
 	if (strcmp(slash + 1, "silent") == 0) {
-		signal(SIGTERM, leave);
+		const struct sigaction action = { .sa_handler = leave };
+		sigaction(SIGTERM, &action, NULL);
 		for (;;)
 			pause();
 	}
