@@ -140,7 +140,7 @@ static void on_ready(void *cookie, unsigned events)
 			conn_input(c);
 		break;
 	case CONN_LINGER:
-		conn_linger_input(c);
+		conn_linger(c);
 		break;
 	case CONN_CLOSING:
 		break;

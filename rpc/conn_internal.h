@@ -65,7 +65,7 @@ void conn_watch(struct rpc_conn *); /* asks for what is waited for */
 
 /* A fault: what is framed still goes out (a GOAWAY that says why), then the end. */
 void conn_fail(struct rpc_conn *, const struct err *why);
-void conn_linger_input(struct rpc_conn *);
+void conn_linger(struct rpc_conn *);
 
 /* conn_time.c */
 void conn_arm(struct rpc_conn *); /* cheap: to be called whenever a wait may have begun */

@@ -36,6 +36,25 @@ void conn_wake(void *conn)
 
 /* Faults. */
 
+/* What says why, behind what was framed before; then nothing more. */
+static void linger_output(struct rpc_conn *c)
+{
+	struct err err = { 0 };
+
+	switch (transport_write(c->transport, &c->out, h2_left, c->h2, &err)) {
+	case TRANSPORT_DONE:
+		transport_shut(c->transport);
+		watch_want(c->watch, WATCH_READ);
+		break;
+	case TRANSPORT_AGAIN:
+		watch_want(c->watch, WATCH_READ | WATCH_WRITE);
+		break;
+	default:
+		conn_close(c, NULL);
+		break;
+	}
+}
+
 static void linger(struct rpc_conn *c, const struct err *why)
 {
 	struct err lost = *why;
@@ -43,9 +62,8 @@ static void linger(struct rpc_conn *c, const struct err *why)
 	conn_set_state(c, CONN_LINGER);
 	loop_unpost(c->loop, &c->turn);
 	c->why = *why;
-	transport_shut(c->transport);
-	watch_want(c->watch, WATCH_READ);
 	h2_stop(c->h2, call_lost, &lost);
+	linger_output(c);
 	conn_arm(c);
 }
 
@@ -60,17 +78,20 @@ void conn_fail(struct rpc_conn *c, const struct err *why)
 		return;
 	}
 	h2_frame(c->h2, &c->out, &err);
-	bool written =
-	    transport_write(c->transport, &c->out, h2_left, c->h2, &err) == TRANSPORT_DONE;
-	if (written && c->is_server)
+	if (c->is_server) {
 		linger(c, why);
-	else
-		conn_close(c, why);
+		return;
+	}
+	transport_write(c->transport, &c->out, h2_left, c->h2, &err);
+	conn_close(c, why);
 }
 
-void conn_linger_input(struct rpc_conn *c)
+void conn_linger(struct rpc_conn *c)
 {
-	if (transport_discard(c->transport, LINGER_BUDGET) != TRANSPORT_AGAIN)
+	if (c->out.bytes > 0)
+		linger_output(c);
+	if (c->state == CONN_LINGER &&
+	    transport_discard(c->transport, LINGER_BUDGET) != TRANSPORT_AGAIN)
 		conn_close(c, NULL);
 }
 
