@@ -136,10 +136,12 @@ static void note_frame(struct peer *p, const uint8_t *head, const uint8_t *at, s
 	uint8_t type = head[3], flags = head[4];
 	uint32_t id = get32(head + 5);
 
-	if (type < PEER_FRAMES)
+	bool is_ack = (type == PEER_SETTINGS || type == PEER_PING) && (flags & PEER_ACK);
+
+	if (type < PEER_FRAMES && !is_ack)
 		p->frames[type]++;
 	if (id == 0) {
-		note_control(p, type, flags & PEER_ACK, at, len);
+		note_control(p, type, is_ack, at, len);
 		return;
 	}
 	struct peer_stream *s = peer_stream(p, id);

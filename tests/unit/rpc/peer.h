@@ -61,7 +61,7 @@ struct peer {
 	uint32_t stream_window;
 	struct nghttp2_hd_inflater *inflater;
 
-	unsigned frames[PEER_FRAMES]; /* how many have come */
+	unsigned frames[PEER_FRAMES]; /* how many have come, acknowledgements aside */
 	unsigned acks;                /* of SETTINGS and PING */
 	bool eof, broken;             /* the connection's end has come; by a reset */
 	uint32_t goaway, goaway_last; /* of the last GOAWAY: its code and stream */
