@@ -314,38 +314,20 @@ static int parse_options(
 	return o->help || o->version ? 0 : check_options(o, err);
 }
 
-int main(int argc, char *argv[])
+static int supervise(const struct options *o, enum log_level level)
 {
 	/* Static: what is not freed at the end stays reachable for a leak checker. */
-	static struct options o;
 	static struct supervisor s;
-	struct config config;
 	struct err err = { 0 };
 	char token[TOKEN_MAX];
-	enum log_level level;
 
-	if (parse_options(&config, argc, argv, &o, &err) != 0 ||
-	    (!o.help && !o.version && log_level_parse(o.log_level, &level, &err) != 0)) {
-		fprintf(stderr, "towline-supervisor: %s\n", err.text);
-		return EXIT_USAGE;
-	}
-	if (o.help) {
-		fputs(synopsis, stdout);
-		config_help(keys, stdout);
-		fputs(epilogue, stdout);
-		return 0;
-	}
-	if (o.version) {
-		printf("towline-supervisor " TOWLINE_VERSION "\n");
-		return 0;
-	}
 	log_setup(
-	    2, strcmp(o.log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT, level);
-	if ((s.workdir = realpath(o.workdir, NULL)) == NULL)
-		err_sys(&err, errno, "the working directory %s", o.workdir);
-	else if (read_token(o.token_file, token, &err) == 0) {
+	    2, strcmp(o->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT, level);
+	if ((s.workdir = realpath(o->workdir, NULL)) == NULL) {
+		err_sys(&err, errno, "the working directory %s", o->workdir);
+	} else if (read_token(o->token_file, token, &err) == 0) {
 		harden();
-		run(&s, &o, token, &err);
+		run(&s, o, token, &err);
 	}
 	explicit_bzero(token, sizeof(token));
 	if (err.code != GRPC_OK)
@@ -353,4 +335,29 @@ int main(int argc, char *argv[])
 	if (s.rejected)
 		return EXIT_REJECTED;
 	return err.code == GRPC_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char *argv[])
+{
+	struct options o = { 0 };
+	struct config config;
+	struct err err = { 0 };
+	enum log_level level;
+	int code = EXIT_SUCCESS;
+
+	if (parse_options(&config, argc, argv, &o, &err) != 0 ||
+	    (!o.help && !o.version && log_level_parse(o.log_level, &level, &err) != 0)) {
+		fprintf(stderr, "towline-supervisor: %s\n", err.text);
+		code = EXIT_USAGE;
+	} else if (o.help) {
+		fputs(synopsis, stdout);
+		config_help(keys, stdout);
+		fputs(epilogue, stdout);
+	} else if (o.version) {
+		printf("towline-supervisor " TOWLINE_VERSION "\n");
+	} else {
+		code = supervise(&o, level);
+	}
+	config_free(&config);
+	return code;
 }
