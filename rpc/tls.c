@@ -17,6 +17,7 @@ struct rpc_tls {
 };
 
 static const unsigned char alpn_h2[] = { 2, 'h', '2' };
+static const unsigned char session_context[] = { 't', 'o', 'w', 'l', 'i', 'n', 'e' };
 
 void tls_context_error(struct err *err, SSL *ssl)
 {
@@ -105,6 +106,8 @@ struct rpc_tls *rpc_tls_server(const struct rpc_tls_options *o, struct err *err)
 	if (t == NULL)
 		return NULL;
 	SSL_CTX_set_alpn_select_cb(t->ctx, select_alpn, NULL);
+	/* Without one OpenSSL ends connections that resume a session with a certificate. */
+	SSL_CTX_set_session_id_context(t->ctx, session_context, sizeof(session_context));
 	if (o->require_client_cert)
 		SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	return t;

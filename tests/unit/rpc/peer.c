@@ -262,6 +262,8 @@ void peer_free(struct peer *p)
 {
 	peer_close(p);
 	timer_free(p->tick);
+	if (p->ssl != NULL) /* or its session could not be used again */
+		SSL_set_shutdown(p->ssl, SSL_SENT_SHUTDOWN);
 	SSL_free(p->ssl);
 	nghttp2_hd_inflate_del(p->inflater);
 	free(p->in);
