@@ -67,6 +67,7 @@ void conn_close(struct rpc_conn *c, const struct err *why)
 	log_debug(&conn_log, "conn_close", LOG_U64("conn", c->id), LOG_STR("peer", c->peer),
 	    LOG_ERR(&c->why));
 	loop_unpost(c->loop, &c->turn);
+	loop_unpost(c->loop, &c->rearm);
 	watch_free(c->watch);
 	c->watch = NULL;
 	timer_free(c->timer);

@@ -40,6 +40,7 @@ struct rpc_conn {
 	bool blocked;       /* output waits for the socket */
 	bool again;         /* input waits for the next turn, not for the socket */
 	bool starved;       /* input waits for a receive block */
+	struct post rearm;  /* the timer, when it has fired for input that waits */
 
 	struct timer *timer;
 	uint64_t armed_ms;   /* when it fires; 0: it does not run */

@@ -43,10 +43,12 @@ static void linger_output(struct rpc_conn *c)
 
 	switch (transport_write(c->transport, &c->out, h2_left, c->h2, &err)) {
 	case TRANSPORT_DONE:
+		c->blocked = false;
 		transport_shut(c->transport);
 		watch_want(c->watch, WATCH_READ);
 		break;
-	case TRANSPORT_AGAIN:
+	case TRANSPORT_AGAIN: /* with TLS perhaps of the last record only */
+		c->blocked = true;
 		watch_want(c->watch, WATCH_READ | WATCH_WRITE);
 		break;
 	default:
@@ -88,7 +90,7 @@ void conn_fail(struct rpc_conn *c, const struct err *why)
 
 void conn_linger(struct rpc_conn *c)
 {
-	if (c->out.bytes > 0)
+	if (c->blocked)
 		linger_output(c);
 	if (c->state == CONN_LINGER &&
 	    transport_discard(c->transport, LINGER_BUDGET) != TRANSPORT_AGAIN)

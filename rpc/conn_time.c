@@ -140,6 +140,19 @@ static void drain(struct rpc_conn *c, uint64_t now)
 	}
 }
 
+static void run_rearm(struct post *post)
+{
+	conn_arm((struct rpc_conn *)((char *)post - offsetof(struct rpc_conn, rearm)));
+}
+
+/* A timer of no time that a timer starts fires before anything else has its turn. */
+static void arm_after_others(struct rpc_conn *c)
+{
+	c->rearm.run = run_rearm;
+	if (!c->rearm.pending)
+		loop_post(c->loop, &c->rearm);
+}
+
 void conn_on_timer(void *conn)
 {
 	struct rpc_conn *c = conn;
@@ -158,5 +171,8 @@ void conn_on_timer(void *conn)
 		if (c->again || (c->starved && now - c->starved_ms >= c->options->starve_ms))
 			conn_input(c);
 	}
-	conn_arm(c);
+	if (c->again && c->state == CONN_OPEN)
+		arm_after_others(c);
+	else
+		conn_arm(c);
 }

@@ -588,6 +588,63 @@ static void a_read_that_finds_no_block(void **state)
 	end(&s);
 }
 
+/* Small frames: a turn has its budget of them, and then others have theirs. */
+
+struct neighbour {
+	struct scene *scene;
+	uint64_t seen, most; /* what was received between two of its turns */
+};
+
+static void on_neighbour(void *cookie, unsigned events)
+{
+	struct neighbour *n = cookie;
+
+	(void)events;
+	if (n->scene->received - n->seen > n->most)
+		n->most = n->scene->received - n->seen;
+	n->seen = n->scene->received;
+}
+
+#define SMALL_FRAMES 200000u
+
+static bool has_all(void *cookie)
+{
+	struct scene *s = cookie;
+
+	return s->received == SMALL_FRAMES || s->closed;
+}
+
+static void many_small_frames_leave_turns_to_others(void **state)
+{
+	struct neighbour neighbour = { 0 };
+	struct watch *watch;
+	struct scene s;
+	struct err err;
+	int pair[2];
+
+	(void)state;
+	begin(&s);
+	neighbour.scene = &s;
+	open_ready(&s, TCP, true);
+	peer_request(&s.peer, 1, "/test/Call", NULL);
+	net_wait_count(s.loop, &s.calls, 1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(write(pair[1], "x", 1), 1); /* ready, always */
+	watch = watch_create(s.loop, pair[0], on_neighbour, &neighbour, &err);
+	assert_non_null(watch);
+	watch_want(watch, WATCH_READ);
+	for (size_t i = 0; i < SMALL_FRAMES; i++)
+		peer_frame(&s.peer, PEER_DATA, 0, 1, "x", 1);
+	net_until(s.loop, has_all, &s);
+	assert_false(s.closed);
+	/* A turn can pass its budget by what the library is given at once. */
+	assert_in_range(neighbour.most, 1, SMALL_FRAMES / 4);
+	watch_free(watch);
+	close(pair[0]);
+	close(pair[1]);
+	end(&s);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, net_setup, net_teardown)
 
 int main(void)
@@ -609,6 +666,7 @@ int main(void)
 		TEST(who_stays_after_a_fault),
 		TEST(who_leaves_after_a_fault),
 		TEST(a_read_that_finds_no_block),
+		TEST(many_small_frames_leave_turns_to_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
