@@ -99,9 +99,12 @@ static sqlite3_stmt *prepare(struct store *s, enum statement which)
 	return *stmt;
 }
 
-/* Makes it ready for its next use and lets go of what it was lent. */
+/* Makes it ready for its next use and lets go of what it was lent. NULL is legal: one that
+ * could not be prepared. */
 static void release(sqlite3_stmt *stmt)
 {
+	if (stmt == NULL)
+		return;
 	sqlite3_reset(stmt);
 	sqlite3_clear_bindings(stmt);
 }

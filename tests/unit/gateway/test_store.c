@@ -350,6 +350,33 @@ static void test_no_database(void **state)
 	assert_int_equal(err.code, GRPC_NOT_FOUND);
 }
 
+/* What was there when it was opened is not any more: each call says so, none crashes. */
+static void test_damaged_while_open(void **state)
+{
+	struct fixture *f = *state;
+	const struct store_request request = { "CreateSandbox", "default", "r1", ID };
+	struct store_sandbox r = row(ID, "default", "web");
+	char subject[NAMES_WORKSPACE_MAX + 1], *value;
+	size_t n = 0;
+	struct err err;
+
+	execute(f->path,
+	    "DROP TABLE sandbox; DROP TABLE workspace; DROP TABLE request;"
+	    "DROP TABLE setting");
+	assert_int_equal(store_sandbox_each(f->store, count_row, &n, &err), -1);
+	assert_int_equal(err.code, GRPC_INTERNAL);
+	assert_true(store_is_failing(f->store));
+	assert_int_equal(store_workspace_each(f->store, count_workspace, &n, &err), -1);
+	assert_int_equal(store_sandbox_insert(f->store, &r, NULL, &err), -1);
+	assert_int_equal(store_sandbox_update(f->store, &r, 1, NULL, &err), -1);
+	assert_int_equal(store_sandbox_remove(f->store, ID, &err), -1);
+	assert_int_equal(store_request_find(f->store, &request, subject, &err), -1);
+	assert_int_equal(store_request_put(f->store, &request, &err), -1);
+	assert_int_equal(store_setting_get(f->store, "port", &value, &err), -1);
+	assert_int_equal(store_setting_set(f->store, "port", "1", &err), -1);
+	assert_int_equal(n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +391,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_newer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_migration_is_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_while_open, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
