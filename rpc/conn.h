@@ -8,7 +8,8 @@
  *
  * conn_close() is the one way out. A server that ends a connection for a fault of the
  * peer's says so in a GOAWAY and lingers until the peer has closed, or a second: were
- * the socket closed with input unread, the kernel would throw the GOAWAY away.
+ * the socket closed with input unread, the kernel would throw the GOAWAY away. So it does
+ * at the end of a drain, and for as long as the peer's TCP takes what was answered.
  */
 #ifndef RPC_CONN_H
 #define RPC_CONN_H

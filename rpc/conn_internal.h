@@ -52,6 +52,7 @@ struct rpc_conn {
 	uint64_t starved_ms; /* when reading failed for want of a block */
 	uint64_t noticed_ms; /* when the first GOAWAY of a drain went out; 0: no drain */
 	bool drained;        /* the second one has */
+	size_t unsent;       /* bytes in the kernel when a drained connection was last looked at */
 };
 
 extern const struct log_area conn_log;

@@ -117,7 +117,9 @@ static void check_done(struct rpc_conn *c)
 	if (c->state != CONN_OPEN || c->out.bytes > 0 || c->blocked || h2_wants_output(c->h2) ||
 	    !(is_last || h2_is_done(c->h2)))
 		return;
-	if (is_last) {
+	if (is_last && c->is_server) {
+		linger(c, &err_none); /* what was answered last may be on its way */
+	} else if (is_last) {
 		conn_close(c, NULL);
 	} else if (h2_is_draining(c->h2)) {
 		err_set(&err, GRPC_UNAVAILABLE, "the peer has ended the connection (GOAWAY)");

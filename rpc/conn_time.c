@@ -140,6 +140,17 @@ static void drain(struct rpc_conn *c, uint64_t now)
 	}
 }
 
+/* The end of a drain: the peer has all the time it uses. */
+static void linger_on(struct rpc_conn *c, uint64_t now)
+{
+	size_t unsent = transport_unsent(c->transport);
+
+	if (unsent == 0 || unsent == c->unsent)
+		return;
+	c->unsent = unsent;
+	c->since_ms = now;
+}
+
 static void run_rearm(struct post *post)
 {
 	conn_arm((struct rpc_conn *)((char *)post - offsetof(struct rpc_conn, rearm)));
@@ -157,10 +168,12 @@ void conn_on_timer(void *conn)
 {
 	struct rpc_conn *c = conn;
 	uint64_t now = loop_now_ms(c->loop);
-	const char *what = overdue(c, now);
+	const char *what;
 
 	c->armed_ms = 0;
-	if (what != NULL) {
+	if (c->state == CONN_LINGER && c->drained)
+		linger_on(c, now);
+	if ((what = overdue(c, now)) != NULL) {
 		too_late(c, what);
 		return;
 	}

@@ -1,10 +1,12 @@
 #include "rpc/transport.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -253,6 +255,13 @@ enum transport_result transport_write(
 }
 
 /* The end. */
+
+size_t transport_unsent(const struct transport *t)
+{
+	int bytes = 0;
+
+	return ioctl(t->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
+}
 
 void transport_shut(struct transport *t)
 {

@@ -52,6 +52,9 @@ bool transport_has_pending(const struct transport *);
 /* TLS: reading goes on when the socket is writable (a key update has to be answered). */
 bool transport_reads_when_writable(const struct transport *);
 
+/* Bytes written that the peer's system has not acknowledged; a Unix socket's peer: read. */
+size_t transport_unsent(const struct transport *);
+
 /* Nothing more will be written; the peer learns of it. */
 void transport_shut(struct transport *);
 
