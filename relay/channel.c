@@ -243,7 +243,7 @@ static void channel_run_withdraw(struct post *post)
 		message.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_RELAY_CLOSE;
 		message.relay_close = &close;
 		if (c->sandbox->session != NULL)
-			session_send(c->sandbox->session, &message.base, NULL);
+			(void)session_send(c->sandbox->session, &message.base, c->id);
 		channel_set_why(c, leg_verdict(c->client));
 		leg_free(c->client);
 		registry_run(c->tunnels, &c->over);
@@ -306,12 +306,16 @@ void channel_expire(struct tunnels *t)
 static void channel_send_open(struct channel *c, Openshell__V1__RelayOpen *open)
 {
 	Openshell__V1__GatewayMessage message = OPENSHELL__V1__GATEWAY_MESSAGE__INIT;
+	struct err why;
 
 	open->channel_id = c->id;
 	open->loop = loop_index(c->loop) + 1;
 	message.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_RELAY_OPEN;
 	message.relay_open = open;
-	session_send(c->sandbox->session, &message.base, c->id);
+	if (session_send(c->sandbox->session, &message.base, c->id) == 0)
+		return;
+	err_set(&why, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	channel_refuse(c, &why);
 }
 
 static void channel_offer_call(struct channel *c)

@@ -127,6 +127,7 @@ void registry_greet(struct tunnels *t, struct session *session)
 {
 	const struct session_hello *hello = session_hello(session);
 	const char *sandbox_id = session_sandbox(session);
+	struct sandbox *sandbox;
 	struct err e;
 
 	if (registry_admit(t, session, &e) != 0) {
@@ -135,10 +136,12 @@ void registry_greet(struct tunnels *t, struct session *session)
 	}
 	log_info(&area, "session_up", LOG_STR("sandbox", sandbox_id), LOG_STR("session", hello->id),
 	    LOG_STR("instance", hello->instance_id), LOG_STR("version", hello->version));
-	session_accept(session);
-	channel_offer_all(registry_find(t, sandbox_id));
 	if (t->events.up != NULL)
 		t->events.up(t->events.cookie, sandbox_id, hello->instance_id, hello->version);
+	session_accept(session);
+	sandbox = registry_find(t, sandbox_id);
+	if (sandbox != NULL && sandbox->session == session) /* else it is over already */
+		channel_offer_all(sandbox);
 }
 
 void registry_lost(struct tunnels *t, struct session *session, const struct err *why)

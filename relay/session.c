@@ -118,7 +118,6 @@ static void session_run_note(struct post *post)
 	free(note);
 }
 
-/* Never a plain call: the registry may be on the stack, sending. */
 static void session_note(struct session *s, const char *channel_id, const struct err *why)
 {
 	struct session_note *note = calloc(1, sizeof(*note));
@@ -386,44 +385,52 @@ void session_serve(struct tunnels *t, struct rpc_call *call, const char *sandbox
 
 /* From the first loop. */
 
-/* On the stream's loop. A supervisor that does not read must not hold up its clients. */
-static void session_deliver(
-    struct session *s, const char *channel_id, const uint8_t *message, size_t len)
+/* On the first loop. */
+static void session_run_unsent(struct post *post)
 {
+	struct session_letter *letter = (struct session_letter *)post;
+	struct session *s = letter->session;
 	struct err e;
 
-	if (s->state != SESSION_UP || rpc_call_send(s->call, message, len) == 0)
-		return;
-	log_warn(&area, "session_full", LOG_STR("sandbox", s->sandbox_id),
-	    LOG_U64("queued", rpc_call_queued(s->call)));
-	if (channel_id[0] == '\0')
-		return;
-	err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the tunnel to the sandbox is busy; try again");
-	session_note(s, channel_id, &e);
+	if (letter->channel_id[0] != '\0') {
+		err_set(
+		    &e, GRPC_RESOURCE_EXHAUSTED, "the tunnel to the sandbox is busy; try again");
+		channel_give_up(s->tunnels, s->sandbox_id, letter->channel_id, &e);
+	} else {
+		err_set(
+		    &e, GRPC_RESOURCE_EXHAUSTED, "the gateway could not answer hello; try again");
+		session_end(s, &e);
+	}
+	session_unref(s);
+	free(letter);
 }
 
+/* On the stream's loop. A supervisor that does not read must not hold up its clients: the
+ * letter comes back, which needs no memory. Never by a plain call: the registry may be on
+ * the stack, sending. */
 static void session_run_letter(struct post *post)
 {
 	struct session_letter *letter = (struct session_letter *)post;
 	struct session *s = letter->session;
 
-	session_deliver(s, letter->channel_id, letter->message, letter->len);
+	if (s->state == SESSION_UP && rpc_call_send(s->call, letter->message, letter->len) != 0) {
+		log_warn(&area, "session_full", LOG_STR("sandbox", s->sandbox_id),
+		    LOG_U64("queued", rpc_call_queued(s->call)));
+		letter->post.run = session_run_unsent;
+		loop_post(s->tunnels->first, &letter->post);
+		return;
+	}
 	session_unref(s);
 	free(letter);
 }
 
-void session_send(struct session *s, const ProtobufCMessage *message, const char *channel_id)
+int session_send(struct session *s, const ProtobufCMessage *message, const char *channel_id)
 {
 	size_t len = codec_size(message);
 	struct session_letter *letter = calloc(1, sizeof(*letter) + len);
-	struct err e;
 
-	if (letter == NULL) {
-		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
-		if (channel_id != NULL)
-			session_note(s, channel_id, &e);
-		return;
-	}
+	if (letter == NULL)
+		return -1;
 	letter->session = s;
 	letter->post.run = session_run_letter;
 	letter->len = codec_pack(message, letter->message);
@@ -431,6 +438,7 @@ void session_send(struct session *s, const ProtobufCMessage *message, const char
 		memccpy(letter->channel_id, channel_id, '\0', sizeof(letter->channel_id) - 1);
 	session_ref(s);
 	registry_run_on(s->loop, &letter->post);
+	return 0;
 }
 
 void session_accept(struct session *s)
@@ -439,6 +447,7 @@ void session_accept(struct session *s)
 	Google__Protobuf__Duration interval = GOOGLE__PROTOBUF__DURATION__INIT;
 	Openshell__V1__SessionAccepted accepted = OPENSHELL__V1__SESSION_ACCEPTED__INIT;
 	Openshell__V1__GatewayMessage message = OPENSHELL__V1__GATEWAY_MESSAGE__INIT;
+	struct err e;
 
 	interval.seconds = (int64_t)(period / 1000);
 	interval.nanos = (int32_t)(period % 1000 * 1000000);
@@ -450,7 +459,10 @@ void session_accept(struct session *s)
 		accepted.data_connections = (uint32_t)s->tunnels->loop_count;
 	message.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_SESSION_ACCEPTED;
 	message.session_accepted = &accepted;
-	session_send(s, &message.base, NULL);
+	if (session_send(s, &message.base, NULL) == 0)
+		return;
+	err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	session_end(s, &e);
 }
 
 void session_reject(struct session *s, const struct err *why)
@@ -461,7 +473,7 @@ void session_reject(struct session *s, const struct err *why)
 	rejected.reason = (char *)why->text;
 	message.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_SESSION_REJECTED;
 	message.session_rejected = &rejected;
-	session_send(s, &message.base, NULL);
+	(void)session_send(s, &message.base, NULL); /* the status says the same */
 	session_end(s, why);
 }
 

@@ -43,11 +43,12 @@ void session_ref(struct session *);
 void session_unref(struct session *);
 
 /*
- * These on the first loop. Sending packs at once; ${channel_id} names the channel that
- * is refused if the supervisor's stream cannot take the message, and may be NULL.
- * Accepting answers hello, rejecting too, and ends the stream with ${why}'s code.
+ * These on the first loop. Sending packs at once; -1: no memory, and nothing is sent.
+ * ${channel_id} names the channel that is refused, later, if the supervisor's stream cannot
+ * take the message; NULL: the session ends then. Accepting answers hello, and ends the
+ * session if it cannot; rejecting answers too, and ends the stream with ${why}'s code.
  */
-void session_send(struct session *, const ProtobufCMessage *, const char *channel_id);
+int session_send(struct session *, const ProtobufCMessage *, const char *channel_id);
 void session_accept(struct session *);
 void session_reject(struct session *, const struct err *why);
 void session_end(struct session *, const struct err *why);

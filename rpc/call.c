@@ -77,22 +77,23 @@ static void on_deadline(void *cookie)
 	h2_stream_reset(&c->stream, status_to_h2(GRPC_CANCELLED));
 }
 
-static void set_deadline(struct rpc_call *c, uint64_t ms)
+static int set_deadline(struct rpc_call *c, uint64_t ms)
 {
 	struct loop *loop = rpc_conn_loop(c->conn);
 	uint64_t at = loop_now_ms(loop) + ms;
 
 	if (c->deadline_ms != 0 && c->deadline_ms <= at)
-		return;
+		return 0;
 	if (c->timer == NULL && (c->timer = timer_create_on(loop, on_deadline, c)) == NULL)
-		return;
+		return -1;
 	c->deadline_ms = at;
 	timer_start(c->timer, ms);
+	return 0;
 }
 
-void rpc_call_limit_time(struct rpc_call *c, uint64_t ms)
+int rpc_call_limit_time(struct rpc_call *c, uint64_t ms)
 {
-	set_deadline(c, ms);
+	return set_deadline(c, ms);
 }
 
 uint64_t rpc_call_time_left_ms(const struct rpc_call *c)
@@ -131,6 +132,7 @@ static bool take_own(struct rpc_call *c, const struct meta_field *f)
 	    text, sizeof(text), "%.*s", (int)(f->value_len < 31 ? f->value_len : 31), f->value);
 	if (is(f->name, f->name_len, ":path")) {
 		c->path = copy(f);
+		c->heads.no_memory = c->heads.no_memory || c->path == NULL;
 	} else if (is(f->name, f->name_len, ":method")) {
 		c->heads.bad_method = strcmp(text, "POST") != 0;
 	} else if (is(f->name, f->name_len, ":status")) {
@@ -143,10 +145,10 @@ static bool take_own(struct rpc_call *c, const struct meta_field *f)
 	} else if (is(f->name, f->name_len, "grpc-encoding")) {
 		c->heads.compressed = strcmp(text, "identity") != 0;
 	} else if (is(f->name, f->name_len, "grpc-timeout")) {
-		if (status_parse_timeout(text, &ms) == 0)
-			set_deadline(c, ms);
-		else
+		if (status_parse_timeout(text, &ms) != 0)
 			c->heads.bad_timeout = true;
+		else if (set_deadline(c, ms) != 0)
+			c->heads.no_memory = true;
 	} else if (is(f->name, f->name_len, "grpc-status")) {
 		c->heads.has_status = true;
 		c->heads.grpc_status =
@@ -189,19 +191,23 @@ static void refuse_http(struct rpc_call *c, const char *status, const char *text
 	struct err err;
 
 	c->headers_sent = c->ended = c->finished = true;
-	if (h2_stream_respond(&c->stream, fields, 2, false, &err) == 0 &&
-	    h2_stream_copy(&c->stream, text, strlen(text)) == 0)
+	if (h2_stream_respond(&c->stream, fields, 2, false, &err) == 0) {
+		(void)h2_stream_copy(&c->stream, text, strlen(text));
 		h2_stream_end(&c->stream, false);
-	rpc_call_limit_time(c, RPC_HEADERS_TIMEOUT_MS); /* for the rest of its request */
+	}
+	if (rpc_call_limit_time(c, RPC_HEADERS_TIMEOUT_MS) != 0) /* for the rest of its request */
+		h2_stream_reset_after(&c->stream);
 }
 
 bool call_check_request(struct rpc_call *c)
 {
 	if (c->heads.bad_method)
 		refuse_http(c, "405", "gRPC calls are made with POST.\n");
-	else if (c->heads.bad_type || c->path == NULL)
+	else if (c->heads.bad_type)
 		refuse_http(
 		    c, "415", "This is a gRPC server: content-type must be application/grpc.\n");
+	else if (c->heads.no_memory)
+		refuse(c, GRPC_RESOURCE_EXHAUSTED, "out of memory for a call");
 	else if (c->heads.compressed)
 		refuse(c, GRPC_UNIMPLEMENTED,
 		    "compressed messages are not taken; grpc-encoding must be identity");
@@ -373,6 +379,8 @@ static void respond_only(struct rpc_call *c)
 		n = add_meta(fields, n, &wire);
 		h2_stream_respond(&c->stream, fields, n, true, &err);
 		meta_wire_end(&wire);
+	} else {
+		h2_stream_respond(&c->stream, fields, n, true, &err);
 	}
 }
 
@@ -598,12 +606,15 @@ struct rpc_call *call_create(struct rpc_conn *conn, const char *path, const stru
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
+	if (timeout_ms != 0 && set_deadline(c, timeout_ms) != 0) {
+		h2_stream_unref(&c->stream);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
 	if (submit(c, meta, timeout_ms, err) != 0) {
 		h2_stream_unref(&c->stream);
 		return NULL;
 	}
 	rpc_call_bind(c, ops, cookie);
-	if (timeout_ms != 0)
-		set_deadline(c, timeout_ms);
 	return c;
 }

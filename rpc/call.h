@@ -106,8 +106,9 @@ struct rpc_conn *rpc_call_conn(const struct rpc_call *);
 struct loop *rpc_call_loop(const struct rpc_call *);
 bool rpc_call_is_server(const struct rpc_call *);
 
-/* Server: a fixed deadline for calls that came without one, or a shorter one. */
-void rpc_call_limit_time(struct rpc_call *, uint64_t ms);
+/* Server: a fixed deadline for calls that came without one, or a shorter one. -1: no
+ * memory for it. */
+int rpc_call_limit_time(struct rpc_call *, uint64_t ms);
 
 /* The connection under calls: for limits and for telling peers apart. */
 uint64_t rpc_conn_id(const struct rpc_conn *);      /* unique in the process, for logs */

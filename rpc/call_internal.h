@@ -9,7 +9,7 @@
 /* What the header blocks have said so far. */
 struct call_heads {
 	bool seen; /* the first block is whole: what follows are trailers */
-	bool bad_method, bad_type, compressed, bad_timeout, overflow;
+	bool bad_method, bad_type, compressed, bad_timeout, overflow, no_memory;
 	bool has_status;     /* grpc-status */
 	int http_status;     /* a response's */
 	uint8_t grpc_status; /* 0 to 16; others are UNKNOWN */

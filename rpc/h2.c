@@ -193,7 +193,7 @@ ptrdiff_t h2_feed(struct h2 *h, const struct slice *in, struct err *err)
 
 	/* The connection's credit is not the streams': see docs/flow-control.md. */
 	if (h->arrived > 0)
-		nghttp2_session_consume_connection(h2_library(h), h->arrived);
+		h2_check(h, nghttp2_session_consume_connection(h2_library(h), h->arrived));
 	h->arrived = 0;
 	if (n < 0 || h->no_memory)
 		return give_up(h, n, err);
@@ -214,8 +214,10 @@ static bool serve_due(struct h2 *h)
 		if (s->h2 != NULL && !s->gone && !s->reset) {
 			if (s->broken || (s->ended && s->reset_after && !s->peer_ended)) {
 				s->reset = true;
-				nghttp2_submit_rst_stream(h2_library(h), NGHTTP2_FLAG_NONE, s->id,
-				    s->broken ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_NO_ERROR);
+				h2_check(h,
+				    nghttp2_submit_rst_stream(h2_library(h), NGHTTP2_FLAG_NONE,
+					s->id,
+					s->broken ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_NO_ERROR));
 			} else if (s->ending && s->trailed && !s->trailers_out &&
 			    h2_stream_is_drained(s)) {
 				s->trailers_out = true;
@@ -267,6 +269,12 @@ int h2_frame(struct h2 *h, struct outq *out, struct err *err)
 
 /* Questions and frames of the whole connection. */
 
+void h2_check(struct h2 *h, int result)
+{
+	if (result == NGHTTP2_ERR_NOMEM)
+		h->no_memory = true;
+}
+
 bool h2_is_ready(const struct h2 *h)
 {
 	return h->ready;
@@ -310,7 +318,7 @@ size_t h2_queued(const struct h2 *h)
 void h2_ping(struct h2 *h)
 {
 	h->ponged = false;
-	nghttp2_submit_ping(h2_library(h), NGHTTP2_FLAG_NONE, NULL);
+	h2_check(h, nghttp2_submit_ping(h2_library(h), NGHTTP2_FLAG_NONE, NULL));
 	h2_wake(h);
 }
 
@@ -323,20 +331,21 @@ void h2_allow_streams(struct h2 *h, uint32_t max)
 {
 	nghttp2_settings_entry entry = { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max };
 
-	nghttp2_submit_settings(h2_library(h), NGHTTP2_FLAG_NONE, &entry, 1);
+	h2_check(h, nghttp2_submit_settings(h2_library(h), NGHTTP2_FLAG_NONE, &entry, 1));
 	h2_wake(h);
 }
 
 void h2_drain_notice(struct h2 *h)
 {
-	nghttp2_submit_shutdown_notice(h2_library(h));
+	h2_check(h, nghttp2_submit_shutdown_notice(h2_library(h)));
 	h2_wake(h);
 }
 
 void h2_drain(struct h2 *h)
 {
-	nghttp2_submit_goaway(h2_library(h), NGHTTP2_FLAG_NONE,
-	    nghttp2_session_get_last_proc_stream_id(h2_library(h)), NGHTTP2_NO_ERROR, NULL, 0);
+	h2_check(h,
+	    nghttp2_submit_goaway(h2_library(h), NGHTTP2_FLAG_NONE,
+		nghttp2_session_get_last_proc_stream_id(h2_library(h)), NGHTTP2_NO_ERROR, NULL, 0));
 	h2_wake(h);
 }
 

@@ -73,6 +73,10 @@ static inline nghttp2_session *h2_library(const struct h2 *h)
 	return h->session;
 }
 
+/* What came of submitting or crediting: a frame that the peer would wait for in vain, for
+ * want of memory, ends the session at the next framing. */
+void h2_check(struct h2 *, int result);
+
 void h2_recv_callbacks(nghttp2_session_callbacks *);
 void h2_send_callbacks(nghttp2_session_callbacks *);
 nghttp2_data_provider h2_send_provider(struct h2_stream *);

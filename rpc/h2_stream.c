@@ -146,10 +146,11 @@ int h2_stream_respond(
 		return refused(s, err);
 	int r = nghttp2_submit_response(
 	    h2_library(s->h2), s->id, nv, make_fields(nv, fields, count), only ? NULL : &provider);
+	h2_check(s->h2, r);
+	h2_wake(s->h2);
 	if (r != 0)
 		return submit_failed(r, err);
 	s->ending = s->ending || only;
-	h2_wake(s->h2);
 	return 0;
 }
 
@@ -162,6 +163,8 @@ int h2_stream_trailers(
 		return refused(s, err);
 	int r =
 	    nghttp2_submit_trailer(h2_library(s->h2), s->id, nv, make_fields(nv, fields, count));
+
+	h2_check(s->h2, r);
 	return r == 0 ? 0 : submit_failed(r, err);
 }
 
@@ -171,7 +174,7 @@ static void resume(struct h2_stream *s)
 {
 	if (s->deferred) {
 		s->deferred = false;
-		nghttp2_session_resume_data(h2_library(s->h2), s->id);
+		h2_check(s->h2, nghttp2_session_resume_data(h2_library(s->h2), s->id));
 	}
 	h2_wake(s->h2);
 }
@@ -329,7 +332,8 @@ void h2_stream_reset(struct h2_stream *s, uint32_t code)
 	if (!is_over(s)) {
 		s->reset = true;
 		drop_queue(s);
-		nghttp2_submit_rst_stream(h2_library(s->h2), NGHTTP2_FLAG_NONE, s->id, code);
+		h2_check(s->h2,
+		    nghttp2_submit_rst_stream(h2_library(s->h2), NGHTTP2_FLAG_NONE, s->id, code));
 		h2_wake(s->h2);
 	}
 	h2_stream_detach(s);
@@ -342,7 +346,7 @@ void h2_stream_credit(struct h2_stream *s, size_t bytes)
 	if (is_over(s) || bytes == 0)
 		return;
 	s->unread -= bytes;
-	nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes);
-	if (h2_wants_output(s->h2))
+	h2_check(s->h2, nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes));
+	if (s->h2->no_memory || h2_wants_output(s->h2))
 		h2_wake(s->h2);
 }

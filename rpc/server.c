@@ -198,8 +198,11 @@ static void on_call(void *cookie, struct rpc_call *call)
 		rpc_call_finish(call, &err);
 		return;
 	}
-	if (m->time_limit_ms != 0)
-		rpc_call_limit_time(call, m->time_limit_ms);
+	if (m->time_limit_ms != 0 && rpc_call_limit_time(call, m->time_limit_ms) != 0) {
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a call");
+		rpc_call_finish(call, &err);
+		return;
+	}
 	if (m->open != NULL)
 		m->open(call, s->opt.app);
 	else

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "relay/wire.h"
+#include "support/alloc.h"
 
 struct channel_state {
 	struct app *app;
@@ -23,10 +24,14 @@ static void echo_payload(void *cookie, struct slice bytes)
 {
 	struct channel_state *c = cookie;
 	size_t len = bytes.len;
+	struct err e;
 
-	if (framed_write(c->framed, FRAMED_BYTES, bytes) != 0)
-		slice_release(&bytes);
 	framed_credit(c->framed, len);
+	if (framed_write(c->framed, FRAMED_BYTES, bytes) == 0)
+		return;
+	slice_release(&bytes);
+	err_set(&e, GRPC_RESOURCE_EXHAUSTED, "the echo cannot be sent");
+	framed_finish(c->framed, &e);
 }
 
 static void echo_end(void *cookie, const struct err *status)
@@ -54,10 +59,13 @@ static const struct framed_ops echo_ops = {
 
 static void echo_open(struct framed *framed, const struct channel_request *request, void *cookie)
 {
-	struct channel_state *c = calloc(1, sizeof(*c));
+	struct channel_state *c;
 	struct app *app = cookie;
 	struct err e;
 
+	alloc_hold();
+	c = calloc(1, sizeof(*c));
+	alloc_release();
 	assert_non_null(c);
 	c->app = app;
 	c->framed = framed;
@@ -125,13 +133,17 @@ void app_dial(struct app *app, struct rig *rig, const char *url, const char *san
 		.rejected = on_rejected,
 	    },
 	    &e);
-	assert_non_null(app->dialer);
+	if (app->dialer != NULL)
+		return;
+	assert_true(alloc_has_failed());
+	assert_int_not_equal(e.code, GRPC_OK);
 }
 
 static void on_done(void *cookie)
 {
 	struct app *app = cookie;
 
+	assert_false(app->done);
 	app->done = true;
 }
 
@@ -142,6 +154,8 @@ static bool is_done(void *cookie)
 
 void app_hang_up(struct app *app)
 {
+	if (app->dialer == NULL)
+		return;
 	dialer_close(app->dialer, on_done, app);
 	assert_true(rig_until(app->rig, is_done, app));
 	assert_int_equal(app->opened, app->closed);

@@ -4,6 +4,9 @@
  * The gateway is rpc_server and tunnels and nothing else; a caller's token is the name
  * of its sandbox. With one loop everything runs on the test's own thread; with more,
  * the gateway's loops have threads, and the test's calls a loop of their own.
+ *
+ * Allocations of the rig's own are held (support/alloc.h). What cannot be begun, or sent,
+ * for want of memory ends the call in question with that status.
  */
 #ifndef TESTS_RELAY_RIG_H
 #define TESTS_RELAY_RIG_H
@@ -23,6 +26,7 @@
 
 #define RIG_LOOPS_MAX 4
 #define RIG_WAIT_MS   30000
+#define RIG_SHORT_MS  300              /* without memory; then it is back */
 #define RIG_ECHO      "/test.Rig/Echo" /* routed to the sandbox that metadata "sandbox" names */
 
 struct rig {
@@ -46,7 +50,8 @@ int rig_teardown(void **state);
 struct rig *rig_create(size_t loops, const struct tunnel_options *limits);
 void rig_free(struct rig *);
 
-/* Runs the test's loop until ${is} says so; false: it did not within RIG_WAIT_MS. */
+/* Runs the test's loop until ${is} says so, the first RIG_SHORT_MS with as little memory as
+ * alloc_fail_at() leaves; false: it did not within RIG_WAIT_MS. */
 bool rig_until(struct rig *, bool (*is)(void *cookie), void *cookie);
 
 /* Runs it for so long. */
@@ -57,6 +62,9 @@ bool rig_settled(struct rig *, uint32_t sessions, uint32_t unclaimed, uint32_t c
 
 /* A connection of the test's. Whoever closes it waits in rig_free() at the latest. */
 struct rpc_client *rig_connect(struct rig *);
+
+/* The same; ${client} is NULL if it cannot be made, and from when it is lost. */
+void rig_connect_at(struct rig *, struct rpc_client **client);
 
 /* A call, and what has come of it. */
 struct rig_call {
@@ -78,7 +86,7 @@ struct rig_call {
 };
 
 /* Starts a call; ${c} has to live until it has closed. ${names} are pairs of metadata,
- * ends with NULL. */
+ * ends with NULL. ${client} NULL: lost, and so is the call. */
 void rig_start(struct rig *, struct rig_call *c, struct rpc_client *, const char *path,
     const char *const *names, uint64_t timeout_ms);
 void rig_resume(struct rig_call *);
@@ -89,7 +97,7 @@ bool rig_ended(struct rig_call *);
 bool rig_closed(struct rig_call *);
 bool rig_got(struct rig_call *, size_t bytes);
 
-/* Body bytes as they are. */
+/* Body bytes as they are. Nothing if the call is over. */
 void rig_write(struct rig_call *, const void *, size_t);
 
 /* A client's call of RIG_ECHO to a sandbox, whose first message is ${first}. */

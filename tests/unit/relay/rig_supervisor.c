@@ -10,6 +10,7 @@
 
 #include "relay/wire.h"
 #include "rig.h"
+#include "support/alloc.h"
 
 static void take_accepted(struct rig_supervisor *s, const Openshell__V1__SessionAccepted *a)
 {
@@ -70,6 +71,7 @@ static void control_data(struct rig_call *c, struct slice *bytes)
 	size_t len;
 
 	rpc_call_credit(c->call, bytes->len);
+	alloc_hold();
 	assert_int_equal(rpc_reader_push(&s->reader, *bytes, &e), 0);
 	*bytes = (struct slice){ 0 };
 	while (rpc_reader_next(&s->reader, &message, &len, &e) == 1) {
@@ -78,11 +80,14 @@ static void control_data(struct rig_call *c, struct slice *bytes)
 		assert_non_null(m);
 		take_message(s, m);
 	}
+	alloc_release();
 }
 
 void rig_send(struct rig_supervisor *s, Openshell__V1__SupervisorMessage *m)
 {
+	alloc_hold();
 	assert_int_equal(wire_send(s->control.call, &m->base), 0);
+	alloc_release();
 }
 
 static void bearer(const char *sandbox, char out[static 64])
@@ -98,7 +103,7 @@ void rig_greet(struct rig *rig, struct rig_supervisor *s, const struct rig_hello
 	char token[64];
 
 	*s = (struct rig_supervisor){ .rig = rig, .sandbox = options->sandbox };
-	s->client = rig_connect(rig);
+	rig_connect_at(rig, &s->client);
 	rpc_reader_init(&s->reader, WIRE_MESSAGE_MAX);
 	s->control.on_data = control_data;
 	s->control.cookie = s;
@@ -113,7 +118,8 @@ void rig_greet(struct rig *rig, struct rig_supervisor *s, const struct rig_hello
 	hello.n_features = options->foreign ? 0 : 2;
 	m.payload_case = OPENSHELL__V1__SUPERVISOR_MESSAGE__PAYLOAD_HELLO;
 	m.hello = &hello;
-	rig_send(s, &m);
+	if (s->control.call != NULL)
+		rig_send(s, &m);
 }
 
 static bool is_accepted(void *cookie)
@@ -126,13 +132,18 @@ bool rig_accepted(struct rig_supervisor *s)
 	return rig_until(s->rig, is_accepted, s);
 }
 
+static bool is_gone(void *cookie)
+{
+	const struct rig_supervisor *s = cookie;
+
+	return s->client == NULL && s->control.closed;
+}
+
 void rig_supervisor_free(struct rig_supervisor *s)
 {
 	if (s->client != NULL)
 		rpc_client_close(s->client);
-	s->client = NULL;
-	if (!s->control.closed)
-		assert_true(rig_closed(&s->control));
+	assert_true(rig_until(s->rig, is_gone, s));
 	rpc_reader_free(&s->reader);
 	for (size_t i = 0; i < s->open_count; i++)
 		codec_free(s->opens[i]);
@@ -169,7 +180,11 @@ void rig_claim(struct rig *rig, struct rig_call *c, struct rpc_client *client, c
 	init.channel_id = (char *)channel_id;
 	frame.payload_case = OPENSHELL__V1__RELAY_FRAME__PAYLOAD_INIT;
 	frame.init = &init;
+	if (c->call == NULL)
+		return;
+	alloc_hold();
 	assert_int_equal(wire_send(c->call, &frame.base), 0);
+	alloc_release();
 }
 
 void rig_join_many(

@@ -24,12 +24,15 @@ char *__wrap_strndup(const char *text, size_t max);
 static atomic_ulong seen;    /* allocations since alloc_fail_at() */
 static atomic_ulong fail_at; /* 0: never */
 static atomic_bool fail_for_good;
+static atomic_uint holds; /* alloc_hold() less alloc_release() */
 
 static bool fails(void)
 {
-	unsigned long n = atomic_fetch_add(&seen, 1) + 1;
-	unsigned long at = atomic_load(&fail_at);
+	unsigned long at = atomic_load(&fail_at), n;
 
+	if (atomic_load(&holds) > 0)
+		return false;
+	n = atomic_fetch_add(&seen, 1) + 1;
 	if (at == 0 || n < at || (n > at && !atomic_load(&fail_for_good)))
 		return false;
 	errno = ENOMEM;
@@ -41,6 +44,23 @@ void alloc_fail_at(unsigned long n, bool for_good)
 	atomic_store(&fail_for_good, for_good);
 	atomic_store(&seen, 0);
 	atomic_store(&fail_at, n);
+}
+
+void alloc_relent(void)
+{
+	atomic_store(&fail_for_good, false);
+	if (!alloc_has_failed())
+		atomic_store(&fail_at, 0);
+}
+
+void alloc_hold(void)
+{
+	atomic_fetch_add(&holds, 1);
+}
+
+void alloc_release(void)
+{
+	atomic_fetch_sub(&holds, 1);
 }
 
 bool alloc_has_failed(void)

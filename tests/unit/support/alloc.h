@@ -13,6 +13,14 @@
  * those after it. 0: none. Of the whole program: other threads count too. */
 void alloc_fail_at(unsigned long n, bool for_good);
 
+/* Between the two, allocations neither fail nor count: they are the test's own. Nested
+ * pairs are one. Of the whole program, too. */
+void alloc_hold(void);
+void alloc_release(void);
+
+/* Memory is back: none fails from now on. */
+void alloc_relent(void);
+
 /* Whether the allocation that alloc_fail_at() named has come and failed. */
 bool alloc_has_failed(void);
 
