@@ -380,6 +380,7 @@ static void torture(exchange *run)
 /* Tests: one an exchange. ${*state} is the exchange until it is taken. */
 
 struct subject {
+	const char *name;
 	exchange *run;
 	void *leak;
 };
@@ -400,27 +401,24 @@ static void fails_well(void **state)
 	torture(((struct subject *)*state)->run);
 }
 
-#define TEST(exchange)                                                      \
-	{                                                                   \
-#exchange, fails_well, set_up, tear_down, &(struct subject) \
-		{                                                           \
-			.run = exchange                                     \
-		}                                                           \
-	}
-
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		TEST(call_is_relayed),
-		TEST(tcp_is_relayed),
-		TEST(stranger_claims),
-		TEST(nobody_claims),
-		TEST(supervisor_refuses),
-		TEST(supervisor_goes_before_it_claims),
-		TEST(supervisor_goes_amid_a_relay),
-		TEST(client_goes_before_it_is_claimed),
-		TEST(client_goes_amid_a_relay),
+	struct subject subjects[] = {
+		{ "call is relayed", call_is_relayed, NULL },
+		{ "tcp is relayed", tcp_is_relayed, NULL },
+		{ "stranger claims", stranger_claims, NULL },
+		{ "nobody claims", nobody_claims, NULL },
+		{ "supervisor refuses", supervisor_refuses, NULL },
+		{ "supervisor goes before it claims", supervisor_goes_before_it_claims, NULL },
+		{ "supervisor goes amid a relay", supervisor_goes_amid_a_relay, NULL },
+		{ "client goes before it is claimed", client_goes_before_it_is_claimed, NULL },
+		{ "client goes amid a relay", client_goes_amid_a_relay, NULL },
 	};
+	enum { COUNT = sizeof(subjects) / sizeof(subjects[0]) };
+	struct CMUnitTest tests[COUNT];
 
+	for (size_t i = 0; i < COUNT; i++)
+		tests[i] = (struct CMUnitTest){ subjects[i].name, fails_well, set_up, tear_down,
+			&subjects[i] };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
