@@ -12,6 +12,7 @@
 #include "rpc/reader.h"
 
 #define SERVICE "/openshell.v1.OpenShell/"
+#define FILES   "/towline.v1.Files/"
 
 /* The first message of a stream that carries bytes: names and numbers only. */
 #define FIRST_SMALL ((size_t)64 << 10)
@@ -89,12 +90,33 @@ static int target_forward(void *message, struct route_target *t, struct err *err
 	}
 }
 
+/* Every request of towline.v1.Files has these two, as its fields 1 and 3. */
+static int target_files(void *message, struct route_target *t, struct err *err)
+{
+	const ProtobufCMessageDescriptor *d = ((const ProtobufCMessage *)message)->descriptor;
+	const ProtobufCFieldDescriptor *scope = protobuf_c_message_descriptor_get_field(d, 3);
+	const ProtobufCFieldDescriptor *sandbox = protobuf_c_message_descriptor_get_field(d, 1);
+
+	t->sandbox = (char **)((uint8_t *)message + sandbox->offset);
+	return scope_of(t,
+	    *(Openshell__Datamodel__V1__WorkspaceSelector **)((uint8_t *)message + scope->offset),
+	    err);
+}
+
 static const struct route routes[] = {
 	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
 	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
 	{ SERVICE "ForwardTcp", "init", FIRST_SMALL, target_forward },
 	{ SERVICE "UploadFile", "metadata", FIRST_SMALL, target_upload },
 	{ SERVICE "DownloadFile", NULL, FIRST_SMALL, target_download },
+	{ FILES "StatFile", NULL, FIRST_SMALL, target_files },
+	{ FILES "ListDirectory", NULL, FIRST_SMALL, target_files },
+	{ FILES "MakeDirectory", NULL, FIRST_SMALL, target_files },
+	{ FILES "MoveFile", NULL, FIRST_SMALL, target_files },
+	{ FILES "RemoveFile", NULL, FIRST_SMALL, target_files },
+	{ FILES "WatchFiles", NULL, FIRST_SMALL, target_files },
+	{ FILES "QueryUpload", NULL, FIRST_SMALL, target_files },
+	{ FILES "AbortUpload", NULL, FIRST_SMALL, target_files },
 };
 
 const struct route *route_find(const char *path)

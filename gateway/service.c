@@ -13,6 +13,7 @@
 #include "proto/methods.h"
 
 #define OPENSHELL "/openshell.v1.OpenShell/"
+#define FILES     "/towline.v1.Files/"
 
 /* A control message holds names, labels, an environment: see validate.h. */
 #define CONTROL_MAX ((uint32_t)1 << 20)
@@ -86,6 +87,15 @@ static const struct row rows[] = {
 	{ OPENSHELL "ForwardTcp", 0, NULL, NULL, route_open },
 	{ OPENSHELL "UploadFile", 0, NULL, NULL, route_open },
 	{ OPENSHELL "DownloadFile", SMALL_MAX, NULL, route_request, NULL },
+
+	{ FILES "StatFile", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "ListDirectory", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "MakeDirectory", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "MoveFile", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "RemoveFile", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "WatchFiles", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "QueryUpload", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "AbortUpload", SMALL_MAX, NULL, route_request, NULL },
 
 	{ OPENSHELL "ConnectSupervisor", 0, NULL, NULL, connect_supervisor },
 	{ OPENSHELL "RelayStream", 0, NULL, NULL, relay_stream },

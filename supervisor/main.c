@@ -125,12 +125,35 @@ static void serve_download(struct framed *call, const struct channel_request *r,
 	transfer_serve_download(((struct supervisor *)app)->transfers, call, r);
 }
 
+static void serve_query_upload(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_query_upload(((struct supervisor *)app)->transfers, call, r);
+}
+
+static void serve_abort_upload(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_abort_upload(((struct supervisor *)app)->transfers, call, r);
+}
+
+static void serve_files(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_files(((struct supervisor *)app)->transfers, call, r);
+}
+
 static const struct channel_method methods[] = {
 	{ .path = "/openshell.v1.OpenShell/ExecSandbox", .open = exec_open },
 	{ .path = "/openshell.v1.OpenShell/ExecSandboxInteractive", .open = exec_open },
 	{ .path = "/openshell.v1.OpenShell/ForwardTcp", .open = forward_open },
 	{ .path = "/openshell.v1.OpenShell/UploadFile", .open = serve_upload },
 	{ .path = "/openshell.v1.OpenShell/DownloadFile", .open = serve_download },
+	{ .path = "/towline.v1.Files/QueryUpload", .open = serve_query_upload },
+	{ .path = "/towline.v1.Files/AbortUpload", .open = serve_abort_upload },
+	{ .path = "/towline.v1.Files/StatFile", .open = serve_files },
+	{ .path = "/towline.v1.Files/ListDirectory", .open = serve_files },
+	{ .path = "/towline.v1.Files/MakeDirectory", .open = serve_files },
+	{ .path = "/towline.v1.Files/MoveFile", .open = serve_files },
+	{ .path = "/towline.v1.Files/RemoveFile", .open = serve_files },
+	{ .path = "/towline.v1.Files/WatchFiles", .open = serve_files },
 	{ 0 },
 };
 

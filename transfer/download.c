@@ -11,10 +11,9 @@
 #include "base/beneath.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "transfer/etag.h"
 #include "transfer/flow.h"
 #include "transfer/transfers.h"
-
-#define ETAG_MAX 128
 
 struct download {
 	struct job job; /* first; opens what is asked for, while ${opening} */
@@ -27,7 +26,7 @@ struct download {
 	const char *name; /* of a tree, beneath ${fd} */
 	struct stat st;
 	uint64_t bytes; /* to send */
-	char etag[ETAG_MAX];
+	char etag[ETAG_SIZE];
 	struct err err;
 };
 
@@ -71,12 +70,7 @@ static int check_file(struct download *d, struct err *err)
 	if (!S_ISREG(d->st.st_mode))
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s is no file but a pipe, socket or device", path);
-	/* What rename, write and touch each change. */
-	snprintf(d->etag, sizeof(d->etag),
-	    "%" PRIx64 "-%" PRIx64 "-%" PRIx64 ".%lx-%" PRIx64 ".%lx", (uint64_t)d->st.st_ino,
-	    (uint64_t)d->st.st_size, (uint64_t)d->st.st_mtim.tv_sec,
-	    (unsigned long)d->st.st_mtim.tv_nsec, (uint64_t)d->st.st_ctim.tv_sec,
-	    (unsigned long)d->st.st_ctim.tv_nsec);
+	etag_of(&d->st, d->etag);
 	if (d->request->if_match[0] != '\0' && strcmp(d->request->if_match, d->etag) != 0)
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s is another file now: if_match differs", path);

@@ -1,5 +1,5 @@
 /*
- * transfer/serve.h: UploadFile and DownloadFile, served in the sandbox.
+ * transfer/serve.h: UploadFile, DownloadFile and towline.v1.Files, served in the sandbox.
  *
  * A transfer is a transaction: a file appears under its name complete, verified and
  * synced, or it does not appear. Memory is bounded by the stream's window whatever
@@ -37,5 +37,12 @@ void transfers_free(struct transfers *);
 /* Take the channel over; for the rows of a channel_method table. */
 void transfer_serve_upload(struct transfers *, struct framed *, const struct channel_request *);
 void transfer_serve_download(struct transfers *, struct framed *, const struct channel_request *);
+void transfer_serve_query_upload(
+    struct transfers *, struct framed *, const struct channel_request *);
+void transfer_serve_abort_upload(
+    struct transfers *, struct framed *, const struct channel_request *);
+
+/* The other methods of towline.v1.Files; which of them is said by the request. */
+void transfer_serve_files(struct transfers *, struct framed *, const struct channel_request *);
 
 #endif

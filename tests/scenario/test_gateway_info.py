@@ -33,7 +33,6 @@ def unserved_methods():
     for service in (
         "openshell.v1.OpenShell",
         "openshell.inference.v1.Inference",
-        "towline.v1.Files",
     ):
         for method in pool.FindServiceByName(service).methods:
             if service != "openshell.v1.OpenShell" or method.name not in served:

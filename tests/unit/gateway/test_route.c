@@ -16,6 +16,7 @@
 #include "proto/methods.h"
 
 #define SERVICE "/openshell.v1.OpenShell/"
+#define FILES   "/towline.v1.Files/"
 
 static const char *const paths[] = {
 	SERVICE "ExecSandbox",
@@ -23,6 +24,14 @@ static const char *const paths[] = {
 	SERVICE "ForwardTcp",
 	SERVICE "UploadFile",
 	SERVICE "DownloadFile",
+	FILES "StatFile",
+	FILES "ListDirectory",
+	FILES "MakeDirectory",
+	FILES "MoveFile",
+	FILES "RemoveFile",
+	FILES "WatchFiles",
+	FILES "QueryUpload",
+	FILES "AbortUpload",
 };
 
 /* Decodes what ${m} packs to; the caller frees ${message}. */
@@ -181,6 +190,33 @@ static void test_forward(void **state)
 	codec_free(message);
 }
 
+/* One function reads them all, by the numbers of the fields. */
+static void test_files(void **state)
+{
+	/* sandbox = 1 "web", workspace_scope = 3 { workspace = 1 "team" } */
+	static const uint8_t bytes[] = "\x0a\x03web\x1a\x06\x0a\x04team";
+	size_t count = 0;
+
+	(void)state;
+	for (size_t i = 0; i < methods_count(); i++) {
+		const struct method_info *m = methods_at(i);
+		struct route_target t;
+		struct err err = { 0 };
+		void *message;
+
+		if (strcmp(m->service, "towline.v1.Files") != 0 || m->client_streaming)
+			continue;
+		if (route_decode(
+			route_find(m->path), bytes, sizeof(bytes) - 1, &message, &t, &err) != 0)
+			fail_msg("%s: %s", m->path, err.text);
+		assert_string_equal(*t.sandbox, "web");
+		assert_string_equal(t.workspace, "team");
+		codec_free(message);
+		count++;
+	}
+	assert_true(count >= 8);
+}
+
 static void test_garbage(void **state)
 {
 	static const uint8_t garbage[] = { 0xff, 0xff, 0xff, 0xff };
@@ -207,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_interactive),
 		cmocka_unit_test(test_upload),
 		cmocka_unit_test(test_forward),
+		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_garbage),
 	};
 
