@@ -1,43 +1,66 @@
 /*
- * cli/carry.h: an upload or a download from its beginning to its end: where it goes, the
- * progress, the interruption, and what is said of it.
+ * cli/carry.h: uploads and downloads from their beginning to their end: where they go,
+ * how many at a time, the progress, the interruption, and what is said of them.
  */
 #ifndef CLI_CARRY_H
 #define CLI_CARRY_H
 
-#include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
+#include "cli/progress.h"
 #include "cli/session.h"
 
-struct carry_options {
+#define CARRY_TRANSFERS_DEFAULT 4 /* copies at a time */
+#define CARRY_TRANSFERS_MAX     16
+
+/* One source. */
+struct carry_item {
+	bool up; /* into the sandbox */
 	const char *sandbox;
-	const char *source;         /* "-": standard input, of an upload */
-	const char *dest;           /* NULL: beside us. "-": standard output, of a download */
-	bool exact;                 /* -T */
+	const char *source; /* "-": standard input, of an upload */
+
+	/* What became of it: */
+	char *target; /* where it went */
+	bool is_tree;
+	uint64_t files, bytes, skipped, us;
+	uint64_t kept; /* bytes that the same command need not move again */
+	bool has_digest;
+	uint8_t digest[16]; /* of a file, XXH3-128 */
+	struct err err;     /* code GRPC_OK: it is there */
+};
+
+struct carry_options {
+	const char *dest; /* of all; NULL: beside us. "-": standard output, of a download */
+	bool exact;       /* -T */
+	bool fresh;       /* what an interrupted command left is not used */
+	size_t transfers; /* 0: CARRY_TRANSFERS_DEFAULT */
+	enum progress_style progress;
 	const char *const *exclude; /* ends with NULL; may be NULL */
 };
 
-struct carry_result {
-	char *target; /* where it went */
-	uint64_t files, bytes, skipped, us;
-	bool has_digest;
-	uint8_t digest[16]; /* of a file, XXH3-128 */
-	int signal;         /* that ended it; 0: none */
+/* Copies all of them; one that fails does not stop the others. Returns 0, or -1 with
+ * ${err} if it could not even begin. ${signal} gets the one that ended it, or 0. */
+int carry(struct session *, const struct carry_options *, struct carry_item *, size_t count,
+    int *signal, struct err *);
+
+/* Where an item goes, and whether it is a tree. What is at DEST is asked for once. */
+struct carry_plan {
+	struct session *session;
+	const struct carry_options *options;
+	bool several, asked;
+	int dest_kind; /* enum copy_kind, if asked */
 };
+int carry_plan(struct carry_plan *, struct carry_item *, struct err *);
 
-/* carry_result_free() whatever the result. -1 with signal set: it was interrupted. */
-int carry_upload(
-    struct session *, const struct carry_options *, struct carry_result *, struct err *);
-int carry_download(
-    struct session *, const struct carry_options *, struct carry_result *, struct err *);
-void carry_result_free(struct carry_result *);
-
-/* Says it (${verb} is "uploaded") and returns the exit code. Result goes to ${out} as JSON
- * with -o json. */
-int carry_report(const struct cli *, const char *verb, const struct carry_options *,
-    const struct carry_result *, FILE *out, struct err *);
+/* Says it and returns the exit code. Of one item the result is an object, of several
+ * (${list}) one that holds them; it goes to standard output with -o json, or to standard
+ * error if a copy went there. */
+int carry_report(const struct cli *, const struct carry_options *, const struct carry_item *,
+    size_t count, bool list, int signal);
+void carry_items_free(struct carry_item *, size_t count); /* what is in them */
 
 #endif

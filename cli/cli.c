@@ -109,9 +109,10 @@ static void complain(const struct cli *cli, enum grpc_code code, const char *mes
 		text_add_json(&t, message, strlen(message));
 		text_addf(&t, "}}");
 	} else {
-		text_addf(&t, "towline: %s", message);
+		text_addf(&t, "towline: ");
+		text_add_plain(&t, message, strlen(message));
 	}
-	fprintf(stderr, "%s\n", t.failed ? message : t.data);
+	fprintf(stderr, "%s\n", t.failed ? "towline: out of memory" : t.data);
 	text_free(&t);
 }
 

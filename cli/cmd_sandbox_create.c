@@ -203,23 +203,26 @@ static int wait_ready(struct create *c, struct err *err)
 /* What is done with it. */
 
 /* "LOCAL:DEST" unless all of it is the name of a file. */
-static int upload_one(struct create *c, char *item, struct err *err)
+static int upload_one(struct create *c, char *word, struct err *err)
 {
-	struct carry_options o = { .sandbox = c->name, .source = item };
-	struct carry_result result;
+	struct carry_options o = { 0 };
+	struct carry_item item = { .up = true, .sandbox = c->name, .source = word };
 	struct cli quiet_output = *c->cli; /* standard output is the sandbox's */
-	char *colon = paths_exists(item) ? NULL : strrchr(item, ':');
-	int r;
+	char *colon = paths_exists(word) ? NULL : strrchr(word, ':');
+	int r, signal;
 
 	if (colon != NULL) {
 		*colon = '\0';
 		o.dest = colon + 1;
 	}
 	quiet_output.output = CLI_OUTPUT_TABLE;
-	r = carry_upload(c->session, &o, &result, err);
-	if (r == 0)
-		carry_report(&quiet_output, "uploaded", &o, &result, stderr, err);
-	carry_result_free(&result);
+	r = carry(c->session, &o, &item, 1, &signal, err);
+	if (r == 0 && item.err.code == GRPC_OK)
+		carry_report(&quiet_output, &o, &item, 1, false, 0);
+	else if (r == 0)
+		*err = item.err;
+	r = err->code == GRPC_OK ? 0 : -1;
+	carry_items_free(&item, 1);
 	return r;
 }
 

@@ -7,6 +7,7 @@
 
 struct options {
 	bool recursive, no_git_ignore, exact;
+	enum progress_style progress;
 };
 
 #define FIELD(name) offsetof(struct options, name)
@@ -18,6 +19,12 @@ static const struct config_key keys[] = {
 	    .parse = config_bool,
 	    .offset = FIELD(exact),
 	    .help = "DEST is the name of the copy, also if a directory is there" },
+	{ .name = "progress",
+	    .arg = "STYLE",
+	    .parse = progress_parse_style,
+	    .offset = FIELD(progress),
+	    .dflt = "auto",
+	    .help = "auto, bar, plain, json or none, on standard error" },
 	{ .name = "recursive",
 	    .letter = 'r',
 	    .parse = config_bool,
@@ -30,46 +37,39 @@ static const struct config_key keys[] = {
 	{ 0 },
 };
 
-typedef int mover(
-    struct session *, const struct carry_options *, struct carry_result *, struct err *);
-
-static int move(const struct cli *cli, mover *carry, const char *verb, const void *options,
-    const struct cmd_words *words)
+static int move(
+    const struct cli *cli, bool up, const struct options *o, const struct cmd_words *words)
 {
-	const struct options *o = options;
+	struct carry_item item = { .up = up, .sandbox = words->word[0], .source = words->word[1] };
 	struct carry_options c = {
-		.sandbox = words->word[0],
-		.source = words->word[1],
 		.dest = words->count > 2 ? words->word[2] : NULL,
 		.exact = o->exact && words->count > 2,
+		.progress = o->progress,
 	};
-	bool to_stdout = c.dest != NULL && strcmp(c.dest, "-") == 0;
-	struct carry_result result = { 0 };
 	struct err err = { 0 };
 	struct session *s = session_open(cli, &err);
-	int code = CLI_EXIT_FAILED;
+	int code, signal;
 
-	if (s != NULL && carry(s, &c, &result, &err) == 0) {
-		sandbox_remember(s, c.sandbox);
-		code = carry_report(cli, verb, &c, &result, to_stdout ? stderr : stdout, &err);
-	} else if (result.signal != 0) {
-		code = CLI_EXIT_SIGNAL + result.signal;
+	if (s == NULL || carry(s, &c, &item, 1, &signal, &err) != 0) {
+		code = cli_fail(cli, &err);
 	} else {
-		cli_fail(cli, &err);
+		if (item.err.code == GRPC_OK)
+			sandbox_remember(s, item.sandbox);
+		code = carry_report(cli, &c, &item, 1, false, signal);
 	}
-	carry_result_free(&result);
+	carry_items_free(&item, 1);
 	session_close(s);
 	return code;
 }
 
 static int run_upload(const struct cli *cli, const void *options, const struct cmd_words *words)
 {
-	return move(cli, carry_upload, "uploaded", options, words);
+	return move(cli, true, options, words);
 }
 
 static int run_download(const struct cli *cli, const void *options, const struct cmd_words *words)
 {
-	return move(cli, carry_download, "downloaded", options, words);
+	return move(cli, false, options, words);
 }
 
 static const char *const upload_examples[] = {

@@ -54,6 +54,7 @@ static const struct cmd *const verbs[] = {
 	&gateway,
 	&sandbox,
 	&forward,
+	&cmd_cp,
 	&cmd_help_verb,
 	NULL,
 };

@@ -87,6 +87,13 @@ char *copy_target(const struct copy_case *c, struct err *err)
 	}
 	if (c->exact || (is_tree && is_nameless(c->source)))
 		return same(dest, err);
+	if (!into && c->several) {
+		err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is no directory: several sources have to go into one; end its name in a "
+		    "slash to have it made",
+		    dest);
+		return NULL;
+	}
 	if (!into)
 		return same(dest, err);
 	if (is_nameless(c->source)) {

@@ -1,6 +1,6 @@
 /*
- * cli/copy.h: where a copy goes. The rules are cp's, written down in docs/cli.md; a test
- * has each of its rows.
+ * cli/copy.h: where a copy goes. The rules are cp's; tests/scenario/lands.tsv has them,
+ * for docs/cli.md and for the test of each row.
  */
 #ifndef CLI_COPY_H
 #define CLI_COPY_H
@@ -17,6 +17,7 @@ struct copy_case {
 	const char *dest;           /* NULL: none given */
 	enum copy_kind dest_kind;   /* what is there now; not looked at unless copy_asks() */
 	bool exact;                 /* -T: never into DEST, always as DEST */
+	bool several;               /* one of several: DEST has to be a directory */
 };
 
 /* Whether the rules depend on what is at DEST now. */

@@ -28,14 +28,16 @@ static int teardown(void **state)
 #define FILE_     COPY_KIND_FILE
 #define DIRECTORY COPY_KIND_DIRECTORY
 
-static const struct {
+struct row {
 	const char *source;
 	enum copy_kind source_kind;
 	const char *dest;
 	enum copy_kind dest_kind;
 	bool exact;
 	const char *target; /* NULL: refused */
-} rows[] = {
+};
+
+static const struct row single[] = {
 	{ "a/f", FILE_, NULL, NONE, false, "./f" },
 	{ "a/f", FILE_, "", NONE, false, "./f" },
 	{ "a/f", FILE_, "d/", NONE, false, "d/f" },
@@ -63,12 +65,20 @@ static const struct {
 	{ "-", FILE_, "x", NONE, true, "x" },
 };
 
-static void test_rows(void **state)
+/* One of several sources. */
+static const struct row several[] = {
+	{ "a/f", FILE_, "x", DIRECTORY, false, "x/f" },
+	{ "a/f", FILE_, "x/", NONE, false, "x/f" },
+	{ "a/f", FILE_, "x", NONE, false, NULL },
+	{ "a/f", FILE_, "x", FILE_, false, NULL },
+	{ "a/t", DIRECTORY, "x", NONE, false, NULL },
+};
+
+static void check_rows(const struct row *rows, size_t count, bool is_several)
 {
-	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (size_t i = 0; i < count; i++) {
 		const struct copy_case c = { rows[i].source, rows[i].source_kind, rows[i].dest,
-			rows[i].dest_kind, rows[i].exact };
+			rows[i].dest_kind, rows[i].exact, is_several };
 		struct err err = { 0 };
 		char *target = copy_target(&c, &err);
 
@@ -82,6 +92,13 @@ static void test_rows(void **state)
 		}
 		free(target);
 	}
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	check_rows(single, sizeof(single) / sizeof(single[0]), false);
+	check_rows(several, sizeof(several) / sizeof(several[0]), true);
 }
 
 /* What is at DEST is not asked when its name decides. */

@@ -66,11 +66,42 @@ static void test_never_too_long(void **state)
 	}
 }
 
+static void test_json(void **state)
+{
+	const struct progress_view v = { "a\"\n", 5 * MIB, 10 * MIB, MIB };
+	const struct progress_view unknown = { "a", 5, 0, 0 };
+	char line[256], small[20];
+
+	(void)state;
+	progress_format_json(&v, line, sizeof(line));
+	assert_string_equal(line,
+	    "{\"event\":\"progress\",\"name\":\"a\\\"\\n\",\"bytes\":5242880,\"rate\":1048576,"
+	    "\"total\":10485760,\"percent\":50.0,\"eta_seconds\":5}");
+	progress_format_json(&unknown, line, sizeof(line));
+	assert_string_equal(line, "{\"event\":\"progress\",\"name\":\"a\",\"bytes\":5,\"rate\":0}");
+	progress_format_json(&v, small, sizeof(small));
+	assert_true(strlen(small) < sizeof(small));
+}
+
+static void test_styles(void **state)
+{
+	enum progress_style style;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(progress_parse_style(&style, "json", &err), 0);
+	assert_int_equal(style, PROGRESS_STYLE_JSON);
+	assert_int_equal(progress_parse_style(&style, "loud", &err), -1);
+	assert_non_null(strstr(err.text, "plain"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_never_too_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_styles, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

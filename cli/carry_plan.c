@@ -1,0 +1,122 @@
+/* Where copies go: the rules of cli/copy.h, asked of what is there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/carry.h"
+#include "cli/copy.h"
+#include "cli/paths.h"
+#include "cli/remote.h"
+
+static bool is_stream(const char *word)
+{
+	return word != NULL && strcmp(word, "-") == 0;
+}
+
+static enum copy_kind kind_of(mode_t mode)
+{
+	return S_ISDIR(mode) ? COPY_KIND_DIRECTORY : COPY_KIND_FILE;
+}
+
+static int take_target(struct carry_item *item, const struct copy_case *c, struct err *err)
+{
+	item->is_tree = c->source_kind == COPY_KIND_DIRECTORY;
+	item->target = copy_target(c, err);
+	return item->target != NULL ? 0 : -1;
+}
+
+/* Up. */
+
+static int look_at_source(const struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	struct stat st;
+
+	if (is_stream(item->source)) {
+		if (c->dest == NULL || copy_is_folder_name(c->dest))
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "standard input has no name: name the file to make");
+		c->exact = true;
+		return 0;
+	}
+	if (stat(item->source, &st) != 0)
+		return err_sys(err, errno, "%s", item->source);
+	c->source_kind = kind_of(st.st_mode);
+	return 0;
+}
+
+static int plan_upload(
+    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	enum copy_kind kind;
+
+	if (look_at_source(item, c, err) != 0)
+		return -1;
+	if (copy_asks(c) && !plan->asked) {
+		if (remote_kind(plan->session, item->sandbox, c->dest, &kind, err) != 0)
+			return -1;
+		plan->dest_kind = (int)kind;
+		plan->asked = true;
+	}
+	c->dest_kind = (enum copy_kind)plan->dest_kind;
+	return take_target(item, c, err);
+}
+
+/* Down. */
+
+static enum copy_kind local_kind(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? kind_of(st.st_mode) : COPY_KIND_NONE;
+}
+
+/* What is above it is made if it is not there, as the sandbox does with uploads. */
+static int make_folder_of(const char *target, struct err *err)
+{
+	char *copy = strdup(target);
+	char *slash = copy != NULL ? strrchr(copy, '/') : NULL;
+	int r = 0;
+
+	if (copy == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (slash != NULL && slash != copy) {
+		*slash = '\0';
+		r = paths_make_folders(copy, 0777, err);
+	}
+	free(copy);
+	return r;
+}
+
+static int plan_download(
+    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	if (remote_kind(plan->session, item->sandbox, item->source, &c->source_kind, err) != 0)
+		return -1;
+	if (c->source_kind == COPY_KIND_NONE)
+		return err_set(err, GRPC_NOT_FOUND, "there is no %s in sandbox %s", item->source,
+		    item->sandbox);
+	if (is_stream(c->dest)) {
+		item->is_tree = c->source_kind == COPY_KIND_DIRECTORY;
+		item->target = strdup("-");
+		return item->target != NULL
+		    ? 0
+		    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	}
+	if (copy_asks(c))
+		c->dest_kind = local_kind(c->dest);
+	if (take_target(item, c, err) != 0)
+		return -1;
+	return make_folder_of(item->target, err);
+}
+
+int carry_plan(struct carry_plan *plan, struct carry_item *item, struct err *err)
+{
+	struct copy_case c = { .source = item->source,
+		.source_kind = COPY_KIND_FILE,
+		.dest = plan->options->dest,
+		.exact = plan->options->exact,
+		.several = plan->several };
+
+	return item->up ? plan_upload(plan, item, &c, err) : plan_download(plan, item, &c, err);
+}

@@ -1,0 +1,194 @@
+/* towline cp */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/carry.h"
+#include "cli/commands.h"
+#include "cli/end.h"
+#include "cli/sandbox.h"
+
+struct options {
+	bool exact, recursive, preserve, archive, fresh;
+	unsigned transfers;
+	enum progress_style progress;
+};
+
+#define FIELD(name) offsetof(struct options, name)
+
+static const struct config_key keys[] = {
+	{ .name = "no-target-directory",
+	    .letter = 'T',
+	    .parse = config_bool,
+	    .offset = FIELD(exact),
+	    .help = "DST is the name of the copy, also if a directory is there" },
+	{ .name = "transfers",
+	    .letter = 'P',
+	    .arg = "N",
+	    .parse = config_uint,
+	    .offset = FIELD(transfers),
+	    .dflt = "4",
+	    .help = "copy so many at a time, 1 to 16" },
+	{ .name = "progress",
+	    .arg = "STYLE",
+	    .parse = progress_parse_style,
+	    .offset = FIELD(progress),
+	    .dflt = "auto",
+	    .help = "auto, bar, plain, json or none, on standard error" },
+	{ .name = "recursive",
+	    .letter = 'r',
+	    .parse = config_bool,
+	    .offset = FIELD(recursive),
+	    .help = "accepted; directories always are copied with all that is in them" },
+	{ .name = "preserve",
+	    .letter = 'p',
+	    .parse = config_bool,
+	    .offset = FIELD(preserve),
+	    .help = "accepted; modes and times always are kept" },
+	{ .name = "archive",
+	    .letter = 'a',
+	    .parse = config_bool,
+	    .offset = FIELD(archive),
+	    .help = "accepted; as -r and -p" },
+	{ 0 },
+};
+
+/* The sources and the destination, as the command line has them. */
+struct copy {
+	const struct cli *cli;
+	struct end *ends;
+	size_t count; /* of ends; the last one is the destination */
+	struct carry_item *items;
+};
+
+static void copy_free(struct copy *c)
+{
+	for (size_t i = 0; c->ends != NULL && i < c->count; i++)
+		end_free(&c->ends[i]);
+	if (c->items != NULL)
+		carry_items_free(c->items, c->count - 1);
+	free(c->ends);
+	free(c->items);
+}
+
+static int parse(struct copy *c, const struct cmd_words *words, struct err *err)
+{
+	c->count = (size_t)words->count;
+	c->ends = calloc(c->count, sizeof(*c->ends));
+	c->items = calloc(c->count, sizeof(*c->items));
+	if (c->ends == NULL || c->items == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	for (size_t i = 0; i < c->count; i++)
+		if (end_parse(words->word[i], &c->ends[i], err) != 0)
+			return -1;
+	return 0;
+}
+
+/* One side of each copy is in a sandbox and the other is not. 0, or a usage error. */
+static int check_source(const struct cli *cli, const struct end *source, const struct end *dest)
+{
+	bool from = source->kind == END_KIND_REMOTE, to = dest->kind == END_KIND_REMOTE;
+
+	if (from && to)
+		return cli_usage(cli,
+		    "cp: %s:%s and %s:%s are both in sandboxes: copy it here first, and from here "
+		    "to %s; or, of a file, 'towline cp %s:%s - | towline cp - %s:%s'",
+		    source->sandbox, source->path, dest->sandbox, dest->path, dest->sandbox,
+		    source->sandbox, source->path, dest->sandbox, dest->path);
+	if (!from && !to)
+		return cli_usage(cli,
+		    "cp: neither %s nor %s is in a sandbox: what is there is named NAME:PATH",
+		    source->path, dest->path);
+	return CLI_EXIT_OK;
+}
+
+static int check(const struct copy *c, const struct options *o)
+{
+	const struct end *dest = &c->ends[c->count - 1];
+
+	if (o->transfers < 1 || o->transfers > CARRY_TRANSFERS_MAX)
+		return cli_usage(
+		    c->cli, "cp: --transfers: from 1 to %d at a time", CARRY_TRANSFERS_MAX);
+	for (size_t i = 0; i + 1 < c->count; i++) {
+		int code = check_source(c->cli, &c->ends[i], dest);
+
+		if (code != CLI_EXIT_OK)
+			return code;
+		if (c->count > 2 &&
+		    (c->ends[i].kind == END_KIND_STREAM || dest->kind == END_KIND_STREAM ||
+			o->exact))
+			return cli_usage(c->cli, "cp: with - or -T there can be one source only");
+	}
+	return CLI_EXIT_OK;
+}
+
+static int copy_all(struct copy *c, const struct options *o)
+{
+	const struct end *dest = &c->ends[c->count - 1];
+	bool up = dest->kind == END_KIND_REMOTE;
+	size_t count = c->count - 1;
+	struct carry_options options = { .dest = dest->path,
+		.exact = o->exact,
+		.transfers = o->transfers,
+		.progress = o->progress };
+	struct err err = { 0 };
+	struct session *s = session_open(c->cli, &err);
+	int code, signal;
+
+	for (size_t i = 0; i < count; i++) {
+		c->items[i].up = up;
+		c->items[i].sandbox = up ? dest->sandbox : c->ends[i].sandbox;
+		c->items[i].source = c->ends[i].path;
+	}
+	if (s == NULL || carry(s, &options, c->items, count, &signal, &err) != 0) {
+		code = cli_fail(c->cli, &err);
+	} else {
+		if (c->items[0].err.code == GRPC_OK)
+			sandbox_remember(s, c->items[0].sandbox);
+		code = carry_report(c->cli, &options, c->items, count, true, signal);
+	}
+	session_close(s);
+	return code;
+}
+
+static int run(const struct cli *cli, const void *options, const struct cmd_words *words)
+{
+	struct copy c = { .cli = cli };
+	struct err err;
+	int code;
+
+	if (parse(&c, words, &err) != 0)
+		code = cli_fail(cli, &err);
+	else if ((code = check(&c, options)) == CLI_EXIT_OK)
+		code = copy_all(&c, options);
+	copy_free(&c);
+	return code;
+}
+
+static const char *const examples[] = {
+	"towline cp data.csv box:",
+	"towline cp src box:work/",
+	"towline cp -P 8 *.log box:logs/",
+	"towline cp box:out/result.tar .",
+	"pg_dump db | towline cp - box:dump.sql",
+	"towline cp box:log.txt - | tail",
+	NULL,
+};
+
+const struct cmd cmd_cp = {
+	.name = "cp",
+	.args = "SRC... DST",
+	.help = "copy files and directories into a sandbox or out of it",
+	.more =
+	    "NAME:PATH is in the sandbox NAME, relative to its working directory; - is standard\n"
+	    "input or output; all else is a path here (with a colon in it: ./a:b). A directory\n"
+	    "that is there, or a name that ends in a slash, is copied into; any other DST is the\n"
+	    "copy's name. SRC/. is what is in SRC. Directories are copied with all that is in\n"
+	    "them. A download that was interrupted is gone on with by the same command.\n"
+	    "Exit code: 0 all, 23 some entries were skipped, 1 something failed.\n",
+	.examples = examples,
+	.keys = keys,
+	.size = sizeof(struct options),
+	.words_min = 2,
+	.words_max = CMD_WORDS_ANY,
+	.run = run,
+};
