@@ -315,15 +315,15 @@ def test_a_gateway_that_comes_back(alone):
 
 def test_ends_without_a_gateway(alone):
     """While it waits for the next attempt, and while one is under way."""
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        for port in (9, deaf.getsockname()[1]):
-            alone.start(ready=False, gateway=f"http://127.0.0.1:{port}")
-            time.sleep(0.5)
+    alone.start(ready=False, gateway="http://127.0.0.1:9")
+    wait_until(lambda: "disconnected" in alone.log(), 10, "it has tried once")
+    assert alone.process.poll() is None
+    assert alone.end() == 0
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        alone.start(ready=False, gateway=f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        with deaf.accept()[0]:
             assert alone.process.poll() is None
             assert alone.end() == 0
-    assert "disconnected" in alone.log()
 
 
 # Its end.
