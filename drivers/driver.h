@@ -103,7 +103,7 @@ struct driver_ops {
 	 * under watch again. */
 	struct driver_op *(*inspect)(
 	    void *self, const char *sandbox_id, driver_done *, void *cookie, struct err *);
-	/* The ids of all places that exist, so that leftovers can be destroyed. */
+	/* The ids of all places that exist, so that leftovers can be found. */
 	int (*list)(void *self, void (*each)(void *cookie, const char *sandbox_id), void *cookie,
 	    struct err *);
 	void (*cancel)(void *self, struct driver_op *);

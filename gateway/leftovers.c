@@ -23,16 +23,16 @@ struct leftovers {
 	void *cookie;
 };
 
-static void on_destroyed(void *cookie, const struct driver_status *status, const struct err *why)
+static void on_stopped(void *cookie, const struct driver_status *status, const struct err *why)
 {
 	struct leftover *l = cookie;
 
 	(void)status;
 	l->op = NULL;
 	if (why != NULL)
-		log_warn(&area, "leftover_remains", LOG_STR("sandbox", l->id), LOG_ERR(why));
+		log_warn(&area, "leftover_runs", LOG_STR("sandbox", l->id), LOG_ERR(why));
 	else
-		log_info(&area, "leftover_destroyed", LOG_STR("sandbox", l->id));
+		log_warn(&area, "leftover_stopped", LOG_STR("sandbox", l->id));
 }
 
 /* The driver knows now what runs there, and can end it. */
@@ -44,11 +44,11 @@ static void on_inspected(void *cookie, const struct driver_status *status, const
 	(void)status;
 	l->op = NULL;
 	if (why == NULL) {
-		l->op = l->all->driver->destroy(l->all->self, l->id, on_destroyed, l, &err);
+		l->op = l->all->driver->stop(l->all->self, l->id, on_stopped, l, &err);
 		why = l->op == NULL ? &err : NULL;
 	}
 	if (why != NULL)
-		log_warn(&area, "leftover_remains", LOG_STR("sandbox", l->id), LOG_ERR(why));
+		log_warn(&area, "leftover_runs", LOG_STR("sandbox", l->id), LOG_ERR(why));
 }
 
 static void on_place(void *cookie, const char *id)
@@ -64,7 +64,7 @@ static void on_place(void *cookie, const char *id)
 	log_warn(&area, "leftover", LOG_STR("sandbox", l->id));
 	l->op = all->driver->inspect(all->self, l->id, on_inspected, l, &err);
 	if (l->op == NULL)
-		log_warn(&area, "leftover_remains", LOG_STR("sandbox", l->id), LOG_ERR(&err));
+		log_warn(&area, "leftover_runs", LOG_STR("sandbox", l->id), LOG_ERR(&err));
 	l->next = all->list;
 	all->list = l;
 }
