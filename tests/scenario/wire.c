@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -296,8 +295,7 @@ int main(int argc, char *argv[])
 		fputs("usage: wire TARGET_PORT [DELAY_MS]\n", stderr);
 		return 2;
 	}
-	signal(SIGPIPE, SIG_IGN);
-	target = (uint16_t)atoi(argv[1]);
+	target = (uint16_t)strtoul(argv[1], NULL, 10);
 	delay_ns = argc > 2 ? strtoull(argv[2], NULL, 10) * 1000000u : 0;
 	int listener = listen_anywhere();
 	for (;;) {
