@@ -32,7 +32,7 @@
 #define FLOW_CHUNK ((size_t)1 << 20) /* bytes of one message sent */
 #define FLOW_FIRST_CHUNK \
 	((size_t)64 << 10)            /* so that the first byte does not wait for the millionth */
-#define FLOW_WINDOW ((size_t)4 << 20) /* bytes read ahead of what has left */
+#define FLOW_WINDOW ((size_t)2 << 20) /* bytes read ahead of what has left */
 
 struct flow_env {
 	struct loop *loop;
