@@ -53,8 +53,17 @@ static int check_range(struct download *d, struct err *err)
 	d->bytes = size - offset;
 	if (d->request->length != 0 && d->request->length < d->bytes)
 		d->bytes = d->request->length;
-	if (offset != 0 && lseek(d->fd, (off_t)offset, SEEK_SET) < 0)
-		return err_sys(err, errno, "%s", d->request->remote_path);
+	return 0;
+}
+
+static int check_kind(const char *path, mode_t mode, struct err *err)
+{
+	if (S_ISDIR(mode))
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is a directory; ask for it as an archive", path);
+	if (!S_ISREG(mode))
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s is no file but a pipe, socket or device", path);
 	return 0;
 }
 
@@ -64,12 +73,8 @@ static int check_file(struct download *d, struct err *err)
 
 	if (fstat(d->fd, &d->st) != 0)
 		return err_sys(err, errno, "%s", path);
-	if (S_ISDIR(d->st.st_mode))
-		return err_set(err, GRPC_FAILED_PRECONDITION,
-		    "%s is a directory; ask for it as an archive", path);
-	if (!S_ISREG(d->st.st_mode))
-		return err_set(err, GRPC_FAILED_PRECONDITION,
-		    "%s is no file but a pipe, socket or device", path);
+	if (check_kind(path, d->st.st_mode, err) != 0)
+		return -1;
 	etag_of(&d->st, d->etag);
 	if (d->request->if_match[0] != '\0' && strcmp(d->request->if_match, d->etag) != 0)
 		return err_set(err, GRPC_FAILED_PRECONDITION,
@@ -90,6 +95,20 @@ static int open_tree(struct download *d, int root, const char *rest, struct err 
 	return d->fd < 0 ? err_sys(err, errno, "%s", d->request->remote_path) : 0;
 }
 
+/* What is no file is not even opened, since that can do things; what takes its place
+ * meanwhile is found out about afterwards. O_NONBLOCK: a pipe or a device must not hold a
+ * worker up. */
+static int open_file(struct download *d, int root, const char *rest, struct err *err)
+{
+	enum beneath_links links = root == d->transfers->slash ? BENEATH_IN_ROOT : BENEATH_FOLLOW;
+
+	if (beneath_stat(root, rest, &d->st, links, err) != 0 ||
+	    check_kind(d->request->remote_path, d->st.st_mode, err) != 0)
+		return -1;
+	d->fd = beneath_open(root, rest, O_RDONLY | O_NONBLOCK, 0, links, err);
+	return d->fd < 0 ? -1 : check_file(d, err);
+}
+
 static void run_open(struct job *job)
 {
 	struct download *d = (struct download *)job;
@@ -97,15 +116,10 @@ static void run_open(struct job *job)
 	const char *rest;
 	int root = beneath_root(t->workdir, t->slash, d->request->remote_path, &rest);
 
-	if (d->request->as_archive) {
+	if (d->request->as_archive)
 		open_tree(d, root, rest, &d->err);
-		return;
-	}
-	/* O_NONBLOCK: a pipe or a device must not hold a worker up. */
-	d->fd = beneath_open(root, rest, O_RDONLY | O_NONBLOCK, 0,
-	    root == t->slash ? BENEATH_IN_ROOT : BENEATH_FOLLOW, &d->err);
-	if (d->fd >= 0)
-		check_file(d, &d->err);
+	else
+		open_file(d, root, rest, &d->err);
 }
 
 /* On the loop. */
@@ -116,6 +130,11 @@ static void send_message(struct download *d, const Openshell__V1__DownloadFileRe
 
 	if (framed_send(d->call, packed, codec_pack(&r->base, packed)) != 0)
 		err_set(&d->err, GRPC_INTERNAL, "the answer could not be sent");
+}
+
+static bool has_holes(const struct stat *st)
+{
+	return st->st_blocks < st->st_size / 512;
 }
 
 static void send_header(struct download *d)
@@ -135,6 +154,7 @@ static void send_header(struct download *d)
 		header.etag = d->etag;
 		if (d->request->offset != 0 || d->request->length != 0)
 			header.total_bytes = (uint64_t)d->st.st_size;
+		header.sparse = d->request->sparse_ok && has_holes(&d->st);
 	}
 	r.payload_case = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER;
 	r.header = &header;
@@ -152,6 +172,8 @@ static void send_trailer(struct download *d, struct flow_result *result)
 	trailer.digest = &digest;
 	trailer.bytes = result->wire;
 	trailer.entries = result->entries;
+	if (d->request->prefix_bytes != 0)
+		trailer.digest_bytes = result->wire + d->request->prefix_bytes;
 	r.payload_case = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER;
 	r.trailer = &trailer;
 	send_message(d, &r);
@@ -200,12 +222,17 @@ static void start_flow(struct download *d)
 		.ended = flow_ended,
 		.cookie = d };
 
+	struct outflow_range range = { .offset = d->request->offset,
+		.bytes = d->bytes,
+		.prefix = d->request->prefix_bytes,
+		.sparse = d->request->sparse_ok && has_holes(&d->st) };
+
 	send_header(d);
 	if (d->err.code == GRPC_OK) {
-		d->flow = d->request->as_archive ? outflow_tree(&env, d->call, d->fd, d->name,
-						       compression_of(d->request), &d->err)
-						 : outflow_file(&env, d->call, d->fd, d->bytes,
-						       d->request->remote_path, &d->err);
+		d->flow = d->request->as_archive
+		    ? outflow_tree(
+			  &env, d->call, d->fd, d->name, compression_of(d->request), &d->err)
+		    : outflow_range(&env, d->call, d->fd, &range, d->request->remote_path, &d->err);
 	}
 	if (d->flow != NULL)
 		d->fd = -1;
@@ -257,9 +284,13 @@ static int check_request(const Openshell__V1__DownloadFileRequest *q, struct err
 		    err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name what to download");
 	if (q->n_exclude > 0)
 		return err_set(err, GRPC_UNIMPLEMENTED, "exclude is not served yet; leave it out");
-	if (q->as_archive && (q->offset != 0 || q->length != 0 || q->if_match[0] != '\0'))
+	if (q->as_archive &&
+	    (q->offset != 0 || q->length != 0 || q->prefix_bytes != 0 || q->if_match[0] != '\0'))
 		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "offset, length and if_match are for files, not for archives");
+		    "offset, length, prefix_bytes and if_match are for files, not for archives");
+	if (q->prefix_bytes > q->offset)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "prefix_bytes: there are only %" PRIu64 " bytes before the offset", q->offset);
 	return 0;
 }
 

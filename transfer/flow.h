@@ -34,6 +34,11 @@
 	((size_t)64 << 10)            /* so that the first byte does not wait for the millionth */
 #define FLOW_WINDOW ((size_t)2 << 20) /* bytes read ahead of what has left */
 
+/* Holes of a file that are told instead of sent: a smaller one costs more as a message
+ * than as zeros, a larger one is told in parts, so that a worker comes back. */
+#define FLOW_HOLE_MIN ((uint64_t)64 << 10)
+#define FLOW_HOLE_MAX ((uint64_t)64 << 20)
+
 struct flow_env {
 	struct loop *loop;
 	struct workers *workers;
@@ -59,6 +64,15 @@ struct outflow;
  * UINT64_MAX all until its end. */
 struct outflow *outflow_file(const struct flow_env *, struct framed *, int fd, uint64_t bytes,
     const char *name, struct err *);
+
+/* A part of a file. */
+struct outflow_range {
+	uint64_t offset, bytes;
+	uint64_t prefix; /* bytes before ${offset} that the digest covers too */
+	bool sparse;     /* holes are sent as hole_bytes, of a download */
+};
+struct outflow *outflow_range(const struct flow_env *, struct framed *, int fd,
+    const struct outflow_range *, const char *name, struct err *);
 
 /* ${root} is taken, ${name} copied: as in struct tree_pack. */
 struct outflow *outflow_tree(const struct flow_env *, struct framed *, int root, const char *name,

@@ -1,10 +1,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "openshell/v1/openshell.pb-c.h"
+#include "proto/codec.h"
 #include "transfer/flow.h"
 #include "transfer/lane.h"
+
+#define PREFIX_CHUNKS_PER_TURN 16
 
 struct outflow {
 	struct job job; /* first; with the workers while ${reading} */
@@ -19,7 +24,12 @@ struct outflow {
 	struct post post; /* the way to ended() */
 
 	/* A file: */
-	uint64_t left; /* UINT64_MAX: not known */
+	uint64_t left;   /* UINT64_MAX: not known */
+	uint64_t at;     /* of what is read next, if it is known how much */
+	uint64_t prefix; /* bytes before it that are read for the digest alone */
+	bool is_sparse;
+	uint64_t data_end; /* no hole is before it */
+	uint64_t hole;     /* the job has found so many bytes of one */
 	size_t chunk;
 	struct block *block; /* the job's */
 	size_t got;
@@ -105,39 +115,142 @@ static void send(struct outflow *o, struct slice s)
 
 /* Files. */
 
-static void run_read(struct job *job)
+/* All that comes, until its end. */
+static void read_stream(struct outflow *o, size_t want)
 {
-	struct outflow *o = (struct outflow *)job;
-	size_t want = o->chunk < o->left ? o->chunk : (size_t)o->left;
-
-	for (o->got = 0; o->got < want;) {
+	while (o->got < want) {
 		ssize_t n = read(o->fd, block_data(o->block) + o->got, want - o->got);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			err_sys(&o->err, errno, "%s", o->name);
-		else if (n == 0 && o->left != UINT64_MAX)
-			err_set(&o->err, GRPC_ABORTED, "%s shrank while it was read", o->name);
 		o->at_end = n <= 0;
 		if (n <= 0)
-			break;
+			return;
 		o->got += (size_t)n;
-		if (o->left == UINT64_MAX && o->got >= FLOW_FIRST_CHUNK)
-			break; /* a pipe's bytes should not wait for more of them */
+		if (o->got >= FLOW_FIRST_CHUNK)
+			return; /* a pipe's bytes should not wait for more of them */
 	}
+}
+
+static void shrank(struct outflow *o)
+{
+	o->at_end = true;
+	err_set(&o->err, GRPC_ABORTED, "%s shrank while it was read", o->name);
+}
+
+/* ${want} bytes at ${at}; the same place is never read twice, so that what is sent and
+ * what is hashed are the same. */
+static void read_at(struct outflow *o, uint64_t at, size_t want)
+{
+	while (o->got < want) {
+		ssize_t n = pread(
+		    o->fd, block_data(o->block) + o->got, want - o->got, (off_t)(at + o->got));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			shrank(o);
+		else if (n < 0)
+			err_sys(&o->err, errno, "%s", o->name);
+		if (n <= 0)
+			return;
+		o->got += (size_t)n;
+	}
+}
+
+/* Is there a hole here? File systems that know of none say that all is data. */
+static void look_for_hole(struct outflow *o)
+{
+	struct stat st;
+	off_t data = lseek(o->fd, (off_t)o->at, SEEK_DATA);
+
+	if (data < 0 && errno == ENXIO) { /* none behind here; what is left is a hole */
+		if (fstat(o->fd, &st) != 0 || (uint64_t)st.st_size <= o->at) {
+			shrank(o);
+			return;
+		}
+		data = st.st_size;
+	}
+	uint64_t hole = data < 0 ? 0 : (uint64_t)data - o->at;
+	if (hole >= FLOW_HOLE_MIN) {
+		hole = hole < o->left ? hole : o->left;
+		o->hole = hole < FLOW_HOLE_MAX ? hole : FLOW_HOLE_MAX;
+		return;
+	}
+	off_t end = data < 0 ? -1 : lseek(o->fd, data, SEEK_HOLE);
+	o->data_end = end > data ? (uint64_t)end : UINT64_MAX;
+}
+
+static void digest_zeros(struct digest *digest, uint64_t n)
+{
+	static const uint8_t zeros[16384];
+
+	for (uint64_t part; n > 0; n -= part) {
+		part = n < sizeof(zeros) ? n : sizeof(zeros);
+		digest_update(digest, zeros, (size_t)part);
+	}
+}
+
+static void read_range(struct outflow *o, size_t want)
+{
+	if (o->is_sparse && o->at >= o->data_end)
+		look_for_hole(o);
+	if (o->err.code != GRPC_OK)
+		return;
+	if (o->hole > 0) {
+		digest_zeros(o->digest, o->hole);
+		return;
+	}
+	if (o->is_sparse && want > o->data_end - o->at)
+		want = (size_t)(o->data_end - o->at);
+	read_at(o, o->at, want);
+}
+
+static void run_read(struct job *job)
+{
+	struct outflow *o = (struct outflow *)job;
+	size_t want = o->chunk < o->left ? o->chunk : (size_t)o->left;
+
+	o->got = 0;
+	o->hole = 0;
+	if (o->left == UINT64_MAX)
+		read_stream(o, want);
+	else
+		read_range(o, want);
 	digest_update(o->digest, block_data(o->block), o->got);
+}
+
+static void send_hole(struct outflow *o)
+{
+	Openshell__V1__DownloadFileResponse r = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__INIT;
+	uint8_t packed[32];
+
+	r.payload_case = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HOLE_BYTES;
+	r.hole_bytes = o->hole;
+	size_t len = codec_pack(&r.base, packed);
+	if (framed_send(o->call, packed, len) != 0) {
+		err_set(&o->err, GRPC_UNAVAILABLE, "%s: the call takes no more", o->name);
+		return;
+	}
+	o->under_way += len;
+	o->result.wire += o->hole;
 }
 
 static void after_read(struct job *job)
 {
 	struct outflow *o = (struct outflow *)job;
+	uint64_t n = o->hole > 0 ? o->hole : o->got;
 
 	o->reading = false;
-	if (o->call != NULL && o->err.code == GRPC_OK && o->got > 0) {
-		o->result.bytes += o->got;
+	if (o->call != NULL && o->err.code == GRPC_OK && n > 0) {
+		o->result.bytes += n;
 		if (o->left != UINT64_MAX)
-			o->left -= o->got;
-		send(o, slice_of(o->block, 0, o->got));
+			o->left -= n;
+		o->at += n;
+		if (o->hole > 0)
+			send_hole(o);
+		else
+			send(o, slice_of(o->block, 0, o->got));
 	}
 	block_unref(o->block);
 	o->block = NULL;
@@ -145,12 +258,42 @@ static void after_read(struct job *job)
 	read_more(o);
 }
 
+/* The bytes before the range, for the digest: some of them a turn, since others have
+ * work for the worker too. */
+static void run_prefix(struct job *job)
+{
+	struct outflow *o = (struct outflow *)job;
+
+	for (size_t turns = PREFIX_CHUNKS_PER_TURN; turns > 0 && o->prefix > 0; turns--) {
+		o->got = 0;
+		read_at(
+		    o, o->at - o->prefix, o->prefix < FLOW_CHUNK ? (size_t)o->prefix : FLOW_CHUNK);
+		if (o->err.code != GRPC_OK)
+			return;
+		digest_update(o->digest, block_data(o->block), o->got);
+		o->prefix -= o->got;
+	}
+}
+
+static void after_prefix(struct job *job)
+{
+	struct outflow *o = (struct outflow *)job;
+
+	o->reading = false;
+	block_unref(o->block);
+	o->block = NULL;
+	read_more(o);
+}
+
 /* A block of the pool; or one of our own when that has none, since a read must not
  * wait for other transfers. */
 static struct block *get_block(struct outflow *o)
 {
-	struct block *b = o->left > FLOW_FIRST_CHUNK ? block_get(loop_pool(o->env.loop)) : NULL;
+	bool small = o->prefix == 0 && o->left <= FLOW_FIRST_CHUNK;
+	struct block *b = small ? NULL : block_get(loop_pool(o->env.loop));
 
+	if (b == NULL && o->prefix > 0)
+		return block_new(FLOW_CHUNK);
 	return b != NULL ? b : block_new(o->chunk < o->left ? o->chunk : (size_t)o->left);
 }
 
@@ -158,7 +301,8 @@ static void read_more(struct outflow *o)
 {
 	if (o->reading)
 		return;
-	if (o->err.code != GRPC_OK || o->left == 0 || o->at_end || o->call == NULL) {
+	if (o->err.code != GRPC_OK || (o->left == 0 && o->prefix == 0) || o->at_end ||
+	    o->call == NULL) {
 		end_later(o);
 		return;
 	}
@@ -169,8 +313,8 @@ static void read_more(struct outflow *o)
 		end_later(o);
 		return;
 	}
-	o->job.run = run_read;
-	o->job.done = after_read;
+	o->job.run = o->prefix > 0 ? run_prefix : run_read;
+	o->job.done = o->prefix > 0 ? after_prefix : after_read;
 	o->reading = true;
 	if (workers_submit(o->env.workers, o->env.loop, &o->job) != 0) {
 		o->reading = false;
@@ -189,7 +333,27 @@ struct outflow *outflow_file(const struct flow_env *env, struct framed *call, in
 
 	if (o == NULL)
 		return NULL;
+	if (bytes != UINT64_MAX) {
+		off_t at = lseek(fd, 0, SEEK_CUR);
+		o->at = at < 0 ? 0 : (uint64_t)at;
+	}
 	o->left = bytes;
+	o->chunk = FLOW_FIRST_CHUNK;
+	read_more(o);
+	return o;
+}
+
+struct outflow *outflow_range(const struct flow_env *env, struct framed *call, int fd,
+    const struct outflow_range *range, const char *name, struct err *err)
+{
+	struct outflow *o = outflow_create(env, call, fd, name, err);
+
+	if (o == NULL)
+		return NULL;
+	o->at = range->offset;
+	o->left = range->bytes;
+	o->prefix = range->prefix;
+	o->is_sparse = range->sparse;
 	o->chunk = FLOW_FIRST_CHUNK;
 	read_more(o);
 	return o;
