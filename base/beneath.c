@@ -27,6 +27,9 @@ static uint64_t resolve_of(enum beneath_links links)
 		return RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
 	case BENEATH_IN_ROOT:
 		return RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+	case BENEATH_ONE_MOUNT:
+		return RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
+		    RESOLVE_NO_XDEV;
 	default:
 		return RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
 	}
@@ -91,6 +94,9 @@ int beneath_open(
 	if (beneath_check(path, strlen(path), err) != 0)
 		return -1;
 	int fd = open_raw(root, path, flags, mode, links);
+	if (fd < 0 && errno == EXDEV && links == BENEATH_ONE_MOUNT)
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s: another file system is mounted there", path);
 	return fd >= 0 ? fd : fail(path, err);
 }
 

@@ -26,7 +26,8 @@
 enum beneath_links {
 	BENEATH_FOLLOW,  /* symlinks are followed as long as they stay beneath */
 	BENEATH_IN_ROOT, /* followed, and absolute ones start at the root: for paths from "/" */
-	BENEATH_NO_LINKS
+	BENEATH_NO_LINKS,
+	BENEATH_ONE_MOUNT /* nor what another file system is mounted on; FAILED_PRECONDITION */
 };
 
 /* A path that is text for a file: not empty, no NUL within ${len}, lengths in

@@ -208,6 +208,21 @@ static void test_magic_links(void **state)
 	close(proc);
 }
 
+static void test_one_mount(void **state)
+{
+	struct err e = { 0 };
+	int slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(beneath_open(slash, "proc/self", O_PATH, 0, BENEATH_ONE_MOUNT, &e), -1);
+	assert_int_equal(e.code, GRPC_FAILED_PRECONDITION);
+	assert_string_equal(e.text, "proc/self: another file system is mounted there");
+	int fd = beneath_open(slash, "etc", O_PATH, 0, BENEATH_ONE_MOUNT, &e);
+	assert_true(fd >= 0);
+	close(fd);
+	close(slash);
+}
+
 static void test_long_names(void **state)
 {
 	struct garden *g = *state;
@@ -529,6 +544,7 @@ int main(void)
 		garden_test(test_nothing_leads_out),
 		garden_test(test_a_root_is_its_own_parent),
 		garden_test(test_magic_links),
+		garden_test(test_one_mount),
 		garden_test(test_long_names),
 		garden_test(test_open_creates),
 		garden_test(test_parent),
