@@ -153,6 +153,9 @@ static const struct method {
 	const struct files_op *op;
 } methods[] = {
 	{ "/towline.v1.Files/StatFile", &files_stat },
+	{ "/towline.v1.Files/MakeDirectory", &files_mkdir },
+	{ "/towline.v1.Files/MoveFile", &files_move },
+	{ "/towline.v1.Files/RemoveFile", &files_remove },
 };
 
 void transfer_serve_files(struct transfers *t, struct framed *call, const struct channel_request *r)

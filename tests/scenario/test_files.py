@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import subprocess
 
 import grpc
 import pytest
 import towline_api
 from conftest import fails
+from test_exec import run
 
 API = towline_api.load()
 NAME = "towline.v1.{}".format
@@ -78,3 +80,148 @@ def test_stat_other_kinds(ops, ready):
         ops.StatFile()
     with fails(grpc.StatusCode.NOT_FOUND, "no-such"):
         ops.StatFile(sandbox="no-such", path="a")
+
+
+def test_make_directory(ops, ready):
+    made = ops.MakeDirectory(path="a").file
+    assert (made.name, made.type, made.mode) == ("a", DIRECTORY, 0o755)
+    with fails(grpc.StatusCode.ALREADY_EXISTS, "a exists"):
+        ops.MakeDirectory(path="a")
+    with fails(grpc.StatusCode.NOT_FOUND, "x/y"):
+        ops.MakeDirectory(path="x/y")
+    assert ops.MakeDirectory(path="x/y/z/", parents=True, mode=0o6777).file.mode == 0o777
+    ops.MakeDirectory(path="x/y/z", parents=True)
+    ops.MakeDirectory(path="/", parents=True)
+    (ready.workdir / "file").touch()
+    with fails(grpc.StatusCode.ALREADY_EXISTS, "no directory"):
+        ops.MakeDirectory(path="file", parents=True)
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "file"):
+        ops.MakeDirectory(path="file/a", parents=True)
+    with fails(grpc.StatusCode.PERMISSION_DENIED, "leads out"):
+        ops.MakeDirectory(path="../a")
+
+
+FAIL, SKIP_IF_SAME = 2, 3
+
+
+def test_move(ops, ready):
+    (ready.workdir / "a").write_text("a")
+    (ready.workdir / "b").write_text("b")
+    with fails(grpc.StatusCode.ALREADY_EXISTS, "b exists"):
+        ops.MoveFile(path="a", new_path="b", if_exists=FAIL)
+    assert ops.MoveFile(path="a", new_path="c", if_exists=FAIL).file.path == "c"
+    ops.MoveFile(path="c", new_path="b")
+    assert listing(ready.workdir) == ["b"]
+    assert (ready.workdir / "b").read_text() == "a"
+    with fails(grpc.StatusCode.NOT_FOUND, "none"):
+        ops.MoveFile(path="none", new_path="b")
+    with fails(grpc.StatusCode.NOT_FOUND, "none/b"):
+        ops.MoveFile(path="b", new_path="none/b")
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "if_exists"):
+        ops.MoveFile(path="b", new_path="c", if_exists=SKIP_IF_SAME)
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "new_path"):
+        ops.MoveFile(path="b")
+
+
+def test_move_says_what_is_in_the_way(ops, ready):
+    (ready.workdir / "dir/sub").mkdir(parents=True)
+    (ready.workdir / "other/full").mkdir(parents=True)
+    (ready.workdir / "file").touch()
+    for fields in ({}, {"if_exists": FAIL}):
+        with fails(grpc.StatusCode.INVALID_ARGUMENT, "into itself"):
+            ops.MoveFile(path="dir", new_path="dir/sub/dir", **fields)
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "not empty"):
+        ops.MoveFile(path="dir", new_path="other")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "other is a directory"):
+        ops.MoveFile(path="file", new_path="other")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "file is no directory"):
+        ops.MoveFile(path="dir", new_path="file")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "different file systems"):
+        ops.MoveFile(path="file", new_path=f"/dev/shm/towline-{ready.id}")
+
+
+def test_moving_a_file_onto_its_other_name_leaves_one(ops, ready):
+    (ready.workdir / "a").write_text("a")
+    os.link(ready.workdir / "a", ready.workdir / "b")
+    ops.MoveFile(path="a", new_path="b")
+    assert listing(ready.workdir) == ["b"]
+    ops.MoveFile(path="b", new_path="./b")
+    assert listing(ready.workdir) == ["b"]
+
+
+def listing(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def test_remove(ops, ready, tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    tree = ready.workdir / "tree"
+    (tree / "sub/deep").mkdir(parents=True)
+    (tree / "sub/file").touch()
+    (tree / "out").symlink_to(tmp_path)
+    os.mkfifo(tree / "pipe")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "not empty"):
+        ops.RemoveFile(path="tree")
+    assert ops.RemoveFile(path="tree/sub/deep").removed == 1
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "no directory"):
+        ops.RemoveFile(path="tree/out/", recursive=True)
+    assert ops.RemoveFile(path="tree", recursive=True).removed == 5
+    assert listing(ready.workdir) == [] and (tmp_path / "kept").exists()
+    with fails(grpc.StatusCode.NOT_FOUND, "tree"):
+        ops.RemoveFile(path="tree", recursive=True)
+    assert ops.RemoveFile(path="tree", recursive=True, allow_missing=True).removed == 0
+    for nameless in ("/", ".", "..", "tree/.."):
+        with fails(grpc.StatusCode.INVALID_ARGUMENT, "name"):
+            ops.RemoveFile(path=nameless, recursive=True)
+
+
+def test_remove_a_deep_and_a_wide_tree(ops, ready):
+    directory = os.open(ready.workdir, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=directory)
+        inner = os.open("d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = inner
+    os.close(directory)
+    for i in range(3000):
+        (ready.workdir / f"wide/{i % 30}/{i}").mkdir(parents=True)
+    assert ops.RemoveFile(path="d", recursive=True).removed == 2000
+    assert ops.RemoveFile(path="wide", recursive=True).removed == 3031
+    assert os.listdir(ready.workdir) == []
+
+
+def test_remove_stops_at_a_mount(ops, ready):
+    """Made by the sandbox: its mounts are not ours."""
+    script = "mkdir -p tree/a/mounted && mount -t tmpfs none tree/a/mounted && touch tree/a/mounted/kept"
+    if run(ready, "sh", "-c", script)[0] != 0:
+        pytest.skip("may not mount")
+    for path in ("tree", "tree/a/mounted"):
+        with fails(grpc.StatusCode.FAILED_PRECONDITION, "mounted"):
+            ops.RemoveFile(path=path, recursive=True)
+    assert ops.StatFile(path="tree/a/mounted/kept").file.type == FILE
+    assert run(ready, "umount", "tree/a/mounted")[0] == 0
+    assert ops.RemoveFile(path="tree", recursive=True).removed == 3
+
+
+def test_remove_while_directories_become_links(ops, ready, tmp_path):
+    """What the links lead to is never touched."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for i in range(50):
+        (outside / f"kept{i}").touch()
+    swapper = subprocess.Popen(
+        ["sh", "-c", "while :; do mv tree/a tree/b; ln -s $OUT tree/a; rm tree/a; mv tree/b tree/a; done"],
+        cwd=ready.workdir, env={**os.environ, "OUT": str(outside)}, stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(60):
+            for i in range(40):
+                (ready.workdir / f"tree/a/{i}").mkdir(parents=True, exist_ok=True)
+            try:
+                ops.RemoveFile(path="tree", recursive=True, allow_missing=True)
+            except grpc.RpcError as error:
+                assert error.code() in (grpc.StatusCode.ABORTED, grpc.StatusCode.NOT_FOUND), error
+    finally:
+        swapper.kill()
+        swapper.wait()
+    assert len([name for name in os.listdir(outside) if name.startswith("kept")]) == 50
