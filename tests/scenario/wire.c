@@ -8,6 +8,8 @@
  *
  *	count	 prints how many bytes went up (to the target) and down since the last count
  *	cut N	 when N more bytes have gone through, either way, resets every connection
+ *	hold N	 when N more bytes have gone through, prints "held" and lets nothing through
+ *	go	 lets everything through again
  *	port P	 connects the next ones to this port
  *
  * One thread, one poll(): a delayed byte waits in a queue with the time at which it is due.
@@ -57,7 +59,9 @@ struct line {
 static struct line lines[LINES_MAX];
 static struct pollfd polled[2 + 2 * 2 * LINES_MAX];
 static nfds_t polled_count;
-static uint64_t counts[2], delay_ns, cut_in = NEVER;
+static uint64_t counts[2], delay_ns;
+static uint64_t left = NEVER; /* bytes until the cut, or the hold */
+static bool holds, held;
 static uint16_t target;
 
 static _Noreturn void die(const char *what)
@@ -158,10 +162,21 @@ static void line_close(struct line *l, bool reset)
 
 static void cut(void)
 {
-	cut_in = NEVER;
+	left = NEVER;
 	for (struct line *l = lines; l < lines + LINES_MAX; l++)
 		if (l->used)
 			line_close(l, true);
+}
+
+static void stop(void)
+{
+	if (!holds) {
+		cut();
+	} else if (!held) {
+		held = true;
+		printf("held\n");
+		fflush(stdout);
+	}
 }
 
 /* False: the line has failed. */
@@ -189,13 +204,13 @@ static bool take(struct direction *d)
 /* What goes through before the cut is what was asked for, to the byte. */
 static size_t allowed(size_t len)
 {
-	return len < cut_in ? len : (size_t)cut_in;
+	return len < left ? len : (size_t)left;
 }
 
 static bool give(struct direction *d, uint64_t time)
 {
 	d->full = false;
-	while (d->head != NULL && d->head->due <= time && cut_in > 0) {
+	while (d->head != NULL && d->head->due <= time && left > 0) {
 		struct chunk *c = d->head;
 		ssize_t n = send(d->to, c->data + c->at, allowed(c->len - c->at), MSG_NOSIGNAL);
 		if (n < 0) {
@@ -203,13 +218,13 @@ static bool give(struct direction *d, uint64_t time)
 			return d->full;
 		}
 		*d->count += (uint64_t)n;
-		cut_in -= cut_in == NEVER ? 0 : (uint64_t)n;
+		left -= left == NEVER ? 0 : (uint64_t)n;
 		d->queued -= (size_t)n;
 		c->at += (size_t)n;
 		if (c->at == c->len)
 			drop_head(d);
 	}
-	if (d->head == NULL && d->ended && !d->closed) {
+	if (d->head == NULL && d->ended && !d->closed && !held) {
 		shutdown(d->to, SHUT_WR);
 		d->closed = true;
 	}
@@ -236,7 +251,7 @@ static int prepare(int listener)
 			bool reads = !d->ended && d->queued < QUEUED_MAX;
 			d->in = watch(reads ? d->from : -1, POLLIN);
 			d->out = watch(d->full ? d->to : -1, POLLOUT);
-			if (d->head != NULL && !d->full && d->head->due < soonest)
+			if (d->head != NULL && !d->full && !held && d->head->due < soonest)
 				soonest = d->head->due;
 		}
 	if (soonest == NEVER)
@@ -260,9 +275,14 @@ static void obey(const char *order)
 {
 	unsigned long long n;
 
-	if (sscanf(order, "cut %llu", &n) == 1)
-		cut_in = n;
-	else if (sscanf(order, "port %llu", &n) == 1)
+	if (sscanf(order, "cut %llu", &n) == 1 || sscanf(order, "hold %llu", &n) == 1) {
+		left = n;
+		holds = order[0] == 'h';
+		held = false;
+	} else if (strcmp(order, "go") == 0) {
+		left = NEVER;
+		held = false;
+	} else if (sscanf(order, "port %llu", &n) == 1)
 		target = (uint16_t)n;
 	else if (strncmp(order, "count", 5) == 0) {
 		printf("%llu %llu\n", (unsigned long long)counts[0], (unsigned long long)counts[1]);
@@ -309,8 +329,8 @@ int main(int argc, char *argv[])
 				if (over || (l->way[0].closed && l->way[1].closed))
 					line_close(l, over);
 			}
-		if (cut_in == 0)
-			cut();
+		if (left == 0)
+			stop();
 		if (!more)
 			return 0;
 		if (polled[1].revents != 0)

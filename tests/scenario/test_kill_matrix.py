@@ -1,0 +1,202 @@
+"""A transfer is a transaction, whatever dies in the middle of it, and wherever the middle is.
+
+In each round four transfers run at once: a file and a tree, up and down, each over a wire that
+holds at a random byte. When all of them hold, or have ended, the victim is struck: the client,
+the gateway or the supervisor by SIGKILL, or the connection by a reset. Then each target is absent
+or, by digest, the whole old or the whole new one (of a tree, each of its files is), and who said
+that all went well was right. The same again then goes through.
+
+The seed is printed; TOWLINE_SEED=N repeats it. ./dev test --long has 10,000 offsets.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+
+import pytest
+from conftest import wait_until
+from openshell._proto import openshell_pb2 as pb
+from towline_cli import PROGRAM
+from wires import Wire
+
+LONG = "TOWLINE_LONG" in os.environ
+ROUNDS = 625 if LONG else 13  # of four offsets, for each of four victims
+OVERHEAD = 2000  # bytes of the wire beside the content, so that an offset can be behind all
+FILE_BYTES = 3 << 20
+TREE_FILES = 40
+SECONDS = 60
+PART = ".towline-"  # in the names of what is not yet in place
+KINDS = [(direction, shape) for direction in ("up", "down") for shape in ("file", "tree")]
+
+
+def digests(path):
+    """Of each file by its name; "" is the path itself. Parts do not count."""
+    if path.is_file():
+        return {"": hashlib.sha256(path.read_bytes()).hexdigest()}
+    files = (p for p in sorted(path.rglob("*")) if p.is_file() and PART not in str(p))
+    return {str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+class Transfer:
+    """One of the four; both of its ends are in one hand."""
+
+    def __init__(self, ready, folder, direction, shape, rng):
+        self.ready, self.direction, self.shape, self.rng = ready, direction, shape, rng
+        self.name = f"{direction}-{shape}"
+        here = folder / self.name
+        there = ready.workdir / self.name
+        self.source, self.target = (here / "new", there / "t") if direction == "up" else (there / "new", here / "t")
+        for place in (here, there):
+            place.mkdir()
+        self.wire = Wire(int(ready.gateway.target.rpartition(":")[2]))
+        self.old = {}
+        self.make(self.source)
+        self.new = digests(self.source)
+
+    def make(self, path):
+        if self.shape == "file":
+            path.write_bytes(self.rng.randbytes(FILE_BYTES))
+            self.size = FILE_BYTES
+            return
+        self.size = 0
+        for i in range(TREE_FILES):
+            file = path / f"d{i % 7}" / f"f{i}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            data = self.rng.randbytes(self.rng.choice([0, 100, 5_000, 70_000]))
+            file.write_bytes(data)
+            self.size += len(data) + 1024
+
+    def renew(self):
+        """Something old is in the way, or nothing."""
+        for path in list(self.target.parent.iterdir()):
+            if path != self.source:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if self.rng.random() < 0.6:
+            self.make(self.target)
+        self.old = digests(self.target) if self.target.exists() else {}
+
+    def command(self, endpoint):
+        verb = "upload" if self.direction == "up" else "download"
+        words = ["sandbox", verb, "-T", self.ready.name, str(self.source), str(self.target)]
+        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", *words]
+
+    def begin(self):
+        self.offset = self.rng.randrange(self.size + OVERHEAD)
+        self.wire.hold(self.offset)
+        self.client = subprocess.Popen(
+            self.command(self.wire.endpoint), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def held_or_over(self):
+        return self.client.poll() is not None or self.wire.is_held(0.01)
+
+    def wait_held(self):
+        wait_until(self.held_or_over, SECONDS, f"{self.name} is at byte {self.offset}")
+
+    def end(self):
+        self.wire.go()
+        _, err = self.client.communicate(timeout=SECONDS)
+        assert b"Sanitizer" not in err and b"runtime error" not in err, err.decode()
+        return self.client.returncode
+
+    def check(self, code):
+        about = f"{self.name} at byte {self.offset} ended with {code}"
+        now = digests(self.target) if self.target.exists() else {}
+        if code == 0:
+            assert now | self.new == now and set(now) <= set(self.new) | set(self.old), f"{about}: a false success"
+        for name, digest in now.items():
+            assert digest in (self.old.get(name), self.new.get(name)), f"{about}: {name!r} is neither old nor new"
+        missing = set(self.old) - set(now)
+        assert not missing, f"{about}: {missing} of the old are gone"
+        return now
+
+    def again(self):
+        done = subprocess.run(self.command(self.ready.gateway.endpoint), capture_output=True, timeout=SECONDS)
+        assert done.returncode == 0, f"{self.name} again: {done.stderr.decode()}"
+        assert self.check(0).items() >= self.new.items()
+
+    def parts(self):
+        return [str(p) for p in self.target.parent.rglob(f"*{PART}*")]
+
+
+class Matrix:
+    def __init__(self, ready, folder, rng):
+        self.ready = ready
+        self.transfers = [Transfer(ready, folder, *kind, rng) for kind in KINDS]
+        self.struck = 0
+
+    def strike_client(self):
+        for transfer in self.transfers:
+            transfer.client.kill()
+
+    def strike_connection(self):
+        for transfer in self.transfers:
+            transfer.wire.cut()
+
+    def strike_gateway(self):
+        self.ready.gateway.kill()
+
+    def strike_supervisor(self):
+        os.kill(self.ready.find_supervisor(), signal.SIGKILL)
+
+    def mend_gateway(self):
+        self.ready.gateway.start()
+        self.wait_for_exec()
+
+    def mend_supervisor(self):
+        """What died with its supervisor has to be stopped before it can be started."""
+        gateway = self.ready.gateway
+        wait_until(
+            lambda: gateway.phase(self.ready.name) == "ERROR", 30, "the gateway knows"
+        )
+        gateway.stub.StopSandbox(pb.StopSandboxRequest(name=self.ready.name), timeout=30)
+        wait_until(lambda: gateway.phase(self.ready.name) == "STOPPED", 30, "it is stopped")
+        gateway.stub.StartSandbox(pb.StartSandboxRequest(name=self.ready.name), timeout=30)
+        gateway.wait_phase(self.ready.name, "READY")
+
+    def wait_for_exec(self):
+        words = ["-q", "sandbox", "exec", self.ready.name, "--", "true"]
+        command = [PROGRAM, "--gateway-endpoint", self.ready.gateway.endpoint, *words]
+        wait_until(
+            lambda: subprocess.run(command, capture_output=True).returncode == 0, SECONDS, "the supervisor is back"
+        )
+
+    def round(self, victim):
+        for transfer in self.transfers:
+            transfer.renew()
+            transfer.begin()
+        for transfer in self.transfers:
+            transfer.wait_held()
+        getattr(self, f"strike_{victim}")()
+        codes = [transfer.end() for transfer in self.transfers]
+        self.struck += sum(code != 0 for code in codes)
+        getattr(self, f"mend_{victim}", lambda: None)()
+        for transfer, code in zip(self.transfers, codes, strict=True):
+            transfer.check(code)
+        for transfer in self.transfers:
+            transfer.again()
+
+    def close(self):
+        for transfer in self.transfers:
+            with contextlib.suppress(OSError):
+                transfer.client.kill()
+            transfer.client.communicate()
+            transfer.wire.__exit__()
+
+
+@pytest.mark.timeout(7200 if LONG else 180)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor"])
+def test_old_or_new(ready, tmp_path, victim):
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    matrix = Matrix(ready, tmp_path, random.Random(seed))
+    try:
+        for _ in range(ROUNDS):
+            matrix.round(victim)
+        assert matrix.struck > ROUNDS * len(KINDS) / 2, "nearly all are struck before they have ended"
+    finally:
+        matrix.close()
