@@ -45,3 +45,11 @@ void digest_value(const struct digest *d, uint8_t out[static DIGEST_SIZE])
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(d->state));
 	memcpy(out, canonical.digest, DIGEST_SIZE);
 }
+
+void digest_of(const void *data, size_t n, uint8_t out[static DIGEST_SIZE])
+{
+	XXH128_canonical_t canonical;
+
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, n));
+	memcpy(out, canonical.digest, DIGEST_SIZE);
+}

@@ -15,4 +15,7 @@ void digest_reset(struct digest *);
 void digest_update(struct digest *, const void *, size_t);
 void digest_value(const struct digest *, uint8_t out[static DIGEST_SIZE]);
 
+/* Of what is there whole. */
+void digest_of(const void *, size_t, uint8_t out[static DIGEST_SIZE]);
+
 #endif

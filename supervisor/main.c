@@ -34,6 +34,7 @@ struct options {
 	char *log_level;
 	char *log_format;
 	char *ca_file;
+	uint64_t upload_expiry_ms;
 	bool help, version;
 };
 
@@ -62,6 +63,12 @@ static const struct config_key keys[] = {
 	    .dflt = ".",
 	    .offset = offsetof(struct options, workdir),
 	    .help = "where commands run and relative paths start" },
+	{ .name = "upload-expiry",
+	    .arg = "TIME",
+	    .parse = config_duration,
+	    .dflt = "24h",
+	    .offset = offsetof(struct options, upload_expiry_ms),
+	    .help = "when an interrupted upload that nobody goes on with is removed" },
 	{ .name = "ca-file",
 	    .arg = "FILE",
 	    .parse = config_string,
@@ -256,6 +263,7 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 		.rejected = on_rejected,
 	};
 	struct transfer_options t = { .loop = s->loop,
+		.upload_expiry_ms = o->upload_expiry_ms,
 		.workdir = open(s->workdir, O_PATH | O_DIRECTORY | O_CLOEXEC),
 		.slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) };
 	struct workers_options w = { .threads = WORKERS, .max_queued = WORKERS_QUEUE };

@@ -53,6 +53,7 @@ struct flow_result {
 	uint64_t entries; /* of a tree */
 	uint64_t files;   /* of a tree: those that are no directories */
 	uint64_t skipped;
+	bool same;                   /* nothing was written: a file of that content was there */
 	uint8_t digest[DIGEST_SIZE]; /* XXH3-128 of the bytes that went through the call */
 };
 
@@ -105,6 +106,9 @@ struct inflow *inflow_fd(const struct inflow_env *, int fd, struct err *);
  * until ended(). */
 struct inflow *inflow_tree(
     const struct inflow_env *, int (*open)(void *arg, struct err *), void *arg, struct err *);
+
+/* What the SHA-256 of a tree's stream must be (DATA_LOSS); before any of it comes. */
+int inflow_expect_sha256(struct inflow *, const uint8_t digest[static 32], struct err *);
 
 void inflow_push(struct inflow *, struct slice); /* takes it, always */
 

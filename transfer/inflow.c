@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rpc/crypto.h"
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
@@ -11,8 +12,13 @@
 #define INFLOW_AHEAD      ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
 #define INFLOW_BATCH      ((size_t)512 << 10) /* bytes of a job, or one slice */
 
+/* A file that can be resumed is synced in the background of its writing. */
+#define INFLOW_SYNC     ((uint64_t)2 << 20) /* bytes written behind which a sync begins */
+#define INFLOW_UNSYNCED ((uint64_t)4 << 20) /* bytes behind which writing waits for it */
+#define INFLOW_SYNC_MS  500                 /* fewer bytes than that wait no longer */
+
 /* What a worker does next with a file. */
-enum inflow_step { INFLOW_OPENING, INFLOW_IDLE, INFLOW_WRITING, INFLOW_ENDING };
+enum inflow_step { INFLOW_OPENING, INFLOW_IDLE, INFLOW_PREPARING, INFLOW_WRITING, INFLOW_ENDING };
 
 struct inflow {
 	struct job job; /* first; with the workers unless INFLOW_IDLE */
@@ -20,6 +26,8 @@ struct inflow {
 	struct digest *digest; /* of a tree or a descriptor; a place has its own */
 	struct flow_result result;
 	uint8_t expected[DIGEST_SIZE];
+	struct crypto_sha256 *sha256; /* of a tree, when that is what was promised */
+	uint8_t expected_sha256[CRYPTO_SHA256_SIZE];
 	bool has_expected, eof, ended;
 	struct err err;   /* what went wrong first; of the job while it runs */
 	struct err abort; /* why to undo; code GRPC_OK: go on */
@@ -28,11 +36,16 @@ struct inflow {
 	/* A file or a descriptor: */
 	enum inflow_step step;
 	struct place_options place_options;
-	char *path;
+	char *path, *id;
 	struct place *place;
-	int fd;              /* borrowed; -1: a place */
-	struct bufq waiting; /* came while a job runs; bounded by window and INFLOW_AHEAD */
-	struct bufq batch;   /* with the job */
+	struct job sync; /* with the workers while ${syncing} */
+	bool syncing;
+	uint64_t syncing_to, durable;
+	struct err sync_err;
+	struct timer *sync_timer; /* of one that can be resumed */
+	int fd;                   /* borrowed; -1: a place */
+	struct bufq waiting;      /* came while a job runs; bounded by window and INFLOW_AHEAD */
+	struct bufq batch;        /* with the job */
 	size_t batch_bytes;
 	size_t uncredited; /* bytes the sender has not got back */
 
@@ -70,8 +83,11 @@ void inflow_free(struct inflow *i)
 		lane_free(i->lane);
 	bufq_free(&i->waiting);
 	bufq_free(&i->batch);
+	timer_free(i->sync_timer);
 	digest_free(i->digest);
+	crypto_sha256_free(i->sha256);
 	free(i->path);
+	free(i->id);
 	free(i);
 }
 
@@ -83,8 +99,13 @@ void inflow_result(const struct inflow *i, struct flow_result *r)
 /* The digest of all that came, against what was promised. */
 static int check_digest(struct inflow *i, struct err *err)
 {
+	uint8_t sha256[CRYPTO_SHA256_SIZE];
+
 	digest_value(i->digest, i->result.digest);
-	if (i->has_expected && memcmp(i->result.digest, i->expected, DIGEST_SIZE) != 0)
+	if (i->sha256 != NULL)
+		crypto_sha256_value(i->sha256, sha256);
+	if ((i->has_expected && memcmp(i->result.digest, i->expected, DIGEST_SIZE) != 0) ||
+	    (i->sha256 != NULL && memcmp(sha256, i->expected_sha256, sizeof(sha256)) != 0))
 		return err_set(
 		    err, GRPC_DATA_LOSS, "the digest of what came is not that of what was sent");
 	return 0;
@@ -97,6 +118,20 @@ static void run_open(struct job *job)
 	struct inflow *i = (struct inflow *)job;
 
 	i->place = place_open(&i->place_options, &i->err);
+}
+
+static void run_prepare(struct job *job)
+{
+	struct inflow *i = (struct inflow *)job;
+
+	place_prepare(i->place, &i->err);
+}
+
+static void run_sync(struct job *job)
+{
+	struct inflow *i = (struct inflow *)((char *)job - offsetof(struct inflow, sync));
+
+	place_sync(i->place, i->syncing_to, &i->sync_err);
 }
 
 static int write_fd(int fd, const uint8_t *at, size_t left, struct err *err)
@@ -140,15 +175,22 @@ static void run_commit(struct job *job)
 	}
 	if (i->has_expected)
 		place_expect(i->place, i->expected);
+	i->result.same = place_is_same(i->place);
 	place_commit(i->place, &bytes, i->result.digest, &i->err);
+	if (i->err.code == GRPC_OK)
+		i->result.bytes = bytes;
 	i->place = NULL;
 }
 
+/* What came is kept, if it can be, but for what is known to be wrong. */
 static void run_abort(struct job *job)
 {
 	struct inflow *i = (struct inflow *)job;
 
-	place_abort(i->place);
+	if (i->err.code == GRPC_DATA_LOSS)
+		place_abort(i->place);
+	else
+		place_suspend(i->place);
 	i->place = NULL;
 }
 
@@ -187,16 +229,65 @@ static void give_credit(struct inflow *i)
 	i->env.used(i->env.flow.cookie, n);
 }
 
+static void after_sync(struct job *job)
+{
+	struct inflow *i = (struct inflow *)((char *)job - offsetof(struct inflow, sync));
+
+	i->syncing = false;
+	if (i->sync_err.code == GRPC_OK)
+		i->durable = i->syncing_to;
+	else if (i->abort.code == GRPC_OK)
+		i->abort = i->sync_err;
+	next_step(i);
+}
+
+static void start_sync(struct inflow *i)
+{
+	if (i->syncing || i->place == NULL || i->ended || i->result.bytes == i->durable)
+		return;
+	i->syncing_to = i->result.bytes;
+	i->sync.run = run_sync;
+	i->sync.done = after_sync;
+	/* When the workers have no room, the next write or the timer tries again. */
+	i->syncing = workers_submit(i->env.flow.workers, i->env.flow.loop, &i->sync) == 0;
+}
+
+static void on_sync_timer(void *cookie)
+{
+	struct inflow *i = cookie;
+
+	if (i->step == INFLOW_IDLE || i->step == INFLOW_WRITING)
+		start_sync(i);
+}
+
+static void sync_soon(struct inflow *i)
+{
+	if (i->sync_timer == NULL)
+		return;
+	if (i->result.bytes - i->durable >= INFLOW_SYNC)
+		start_sync(i);
+	if (i->result.bytes != i->durable && !timer_is_running(i->sync_timer))
+		timer_start(i->sync_timer, INFLOW_SYNC_MS);
+}
+
+static bool sync_is_behind(const struct inflow *i)
+{
+	return i->syncing && i->result.bytes - i->durable >= INFLOW_UNSYNCED;
+}
+
 static void after_job(struct job *job)
 {
 	struct inflow *i = (struct inflow *)job;
 	enum inflow_step step = i->step;
 
 	i->step = INFLOW_IDLE;
+	if (step == INFLOW_OPENING)
+		i->result.bytes = i->durable = i->place_options.offset;
 	if (step == INFLOW_WRITING) {
 		i->result.bytes += i->batch_bytes;
 		i->batch_bytes = 0;
 		give_credit(i);
+		sync_soon(i);
 	}
 	if (step == INFLOW_ENDING)
 		end_later(i);
@@ -211,10 +302,12 @@ static void submit(struct inflow *i, enum inflow_step step, void (*run)(struct j
 	i->job.done = after_job;
 	if (workers_submit(i->env.flow.workers, i->env.flow.loop, &i->job) == 0)
 		return;
-	/* No room with the workers: undoing is short, so it is done here. */
 	i->step = INFLOW_IDLE;
 	err_set(
 	    &i->err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting; try again");
+	if (i->syncing)
+		return; /* after_sync() goes on */
+	/* No room with the workers: undoing is short, so it is done here. */
 	run_abort(&i->job);
 	end_later(i);
 }
@@ -232,6 +325,13 @@ static void fill_batch(struct inflow *i)
 	}
 }
 
+/* The last job, once no sync runs beside it. */
+static void finish(struct inflow *i, void (*run)(struct job *))
+{
+	if (!i->syncing)
+		submit(i, INFLOW_ENDING, run);
+}
+
 static void next_step(struct inflow *i)
 {
 	bool failed = i->err.code != GRPC_OK || i->abort.code != GRPC_OK;
@@ -241,13 +341,24 @@ static void next_step(struct inflow *i)
 	if (failed && i->place == NULL) {
 		end_later(i);
 	} else if (failed) {
-		submit(i, INFLOW_ENDING, run_abort);
-	} else if (i->waiting.bytes > 0) {
+		finish(i, run_abort);
+	} else if (i->place != NULL && !place_is_ready(i->place)) {
+		submit(i, INFLOW_PREPARING, run_prepare);
+	} else if (i->place != NULL && place_is_done(i->place)) {
+		finish(i, run_commit); /* whatever still comes is not needed */
+	} else if (i->waiting.bytes > 0 && !sync_is_behind(i)) {
 		fill_batch(i);
 		submit(i, INFLOW_WRITING, run_write);
-	} else if (i->eof) {
-		submit(i, INFLOW_ENDING, run_commit);
+	} else if (i->waiting.bytes == 0 && i->eof) {
+		finish(i, run_commit);
 	}
+}
+
+static int make_resumable(struct inflow *i, const char *id)
+{
+	i->id = strdup(id);
+	i->sync_timer = timer_create_on(i->env.flow.loop, on_sync_timer, i);
+	return i->id != NULL && i->sync_timer != NULL ? 0 : -1;
 }
 
 struct inflow *inflow_file(
@@ -258,12 +369,14 @@ struct inflow *inflow_file(
 	if (i == NULL)
 		return NULL;
 	i->place_options = *options;
-	if ((i->path = strdup(options->path)) == NULL) {
+	if ((i->path = strdup(options->path)) == NULL ||
+	    (options->id != NULL && make_resumable(i, options->id) != 0)) {
 		inflow_free(i);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
 	i->place_options.path = i->path;
+	i->place_options.id = i->id;
 	submit(i, INFLOW_OPENING, run_open);
 	return i;
 }
@@ -362,6 +475,14 @@ struct inflow *inflow_tree(
 	return i;
 }
 
+int inflow_expect_sha256(
+    struct inflow *i, const uint8_t digest[static CRYPTO_SHA256_SIZE], struct err *err)
+{
+	memcpy(i->expected_sha256, digest, CRYPTO_SHA256_SIZE);
+	i->sha256 = crypto_sha256_create();
+	return i->sha256 != NULL ? 0 : err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+}
+
 /* Both. */
 
 static void push_to_lane(struct inflow *i, struct slice s)
@@ -369,6 +490,8 @@ static void push_to_lane(struct inflow *i, struct slice s)
 	size_t len = s.len;
 
 	digest_update(i->digest, s.data, len);
+	if (i->sha256 != NULL)
+		crypto_sha256_update(i->sha256, s.data, len);
 	if (i->lane == NULL || lane_push(i->lane, s) != 0) {
 		slice_release(&s);
 		i->env.used(i->env.flow.cookie, len);

@@ -2,29 +2,78 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/beneath.h"
+#include "transfer/sweep.h"
 #include "transfer/transfers.h"
+
+/* Sweeping. */
+
+#define SWEEP_MS     ((uint64_t)3600 * 1000) /* between two sweeps, or a quarter of the expiry */
+#define SWEEP_MIN_MS ((uint64_t)1000)
+
+static void run_sweep(struct job *job)
+{
+	struct transfers *t = (struct transfers *)((char *)job - offsetof(struct transfers, sweep));
+
+	sweep_tree(t->workdir, t->upload_expiry_ms);
+}
+
+static void after_sweep(struct job *job)
+{
+	struct transfers *t = (struct transfers *)((char *)job - offsetof(struct transfers, sweep));
+	uint64_t ms = t->upload_expiry_ms / 4;
+
+	ms = ms > SWEEP_MS ? SWEEP_MS : ms < SWEEP_MIN_MS ? SWEEP_MIN_MS : ms;
+	timer_start(t->sweep_timer, ms);
+}
+
+static void on_sweep_timer(void *cookie)
+{
+	struct transfers *t = cookie;
+
+	t->sweep.run = run_sweep;
+	t->sweep.done = after_sweep;
+	if (workers_submit(t->workers, t->loop, &t->sweep) != 0)
+		after_sweep(&t->sweep);
+}
 
 struct transfers *transfers_create(const struct transfer_options *o, struct err *err)
 {
 	struct transfers *t = calloc(1, sizeof(*t));
 
-	if (t == NULL) {
+	if (t != NULL) {
+		t->loop = o->loop;
+		t->workers = o->workers;
+		t->workdir = o->workdir;
+		t->slash = o->slash;
+		t->upload_expiry_ms =
+		    o->upload_expiry_ms != 0 ? o->upload_expiry_ms : TRANSFER_UPLOAD_EXPIRY_MS;
+		t->claims = claims_create();
+		if (t->workers != NULL)
+			t->sweep_timer = timer_create_on(t->loop, on_sweep_timer, t);
+	}
+	if (t == NULL || t->claims == NULL || (t->workers != NULL && t->sweep_timer == NULL)) {
+		if (t != NULL)
+			claims_free(t->claims);
+		free(t);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
-	t->loop = o->loop;
-	t->workers = o->workers;
-	t->workdir = o->workdir;
-	t->slash = o->slash;
+	if (t->sweep_timer != NULL)
+		on_sweep_timer(t);
 	return t;
 }
 
 void transfers_free(struct transfers *t)
 {
-	assert(t == NULL || t->running == 0);
+	if (t == NULL)
+		return;
+	assert(t->running == 0);
+	timer_free(t->sweep_timer);
+	claims_free(t->claims);
 	free(t);
 }
 

@@ -19,6 +19,8 @@
 #define TRANSFER_ARCHIVES_MAX 64  /* archives packed or unpacked at once; each has a thread */
 #define TRANSFER_MAX          256 /* transfers at once; more: RESOURCE_EXHAUSTED */
 
+#define TRANSFER_UPLOAD_EXPIRY_MS ((uint64_t)24 * 3600 * 1000) /* of an interrupted upload */
+
 /* What transfers of one sandbox share. Lives as long as the loop. */
 struct transfers;
 
@@ -27,8 +29,13 @@ struct transfer_options {
 	struct workers *workers; /* file I/O; on its threads paths have the sandbox user's rights */
 	int workdir;             /* where relative paths start; borrowed */
 	int slash;               /* where absolute ones do: "/" of the sandbox; borrowed */
+	/* Since when nobody has gone on with an upload that is forgotten and whose part file
+	 * is removed; 0: TRANSFER_UPLOAD_EXPIRY_MS. */
+	uint64_t upload_expiry_ms;
 };
 
+/* Also removes, below the working directory, what earlier transfers have left: now, and
+ * from time to time. Without workers nothing is removed. */
 struct transfers *transfers_create(const struct transfer_options *, struct err *);
 
 /* Asserts that none is running. */

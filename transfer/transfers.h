@@ -4,12 +4,17 @@
 
 #include <stddef.h>
 
+#include "transfer/claims.h"
 #include "transfer/serve.h"
 
 struct transfers {
 	struct loop *loop;
 	struct workers *workers;
 	int workdir, slash;
+	uint64_t upload_expiry_ms;
+	struct claims *claims;
+	struct timer *sweep_timer; /* NULL: nobody sweeps */
+	struct job sweep;
 	size_t running;  /* of TRANSFER_MAX */
 	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
 };

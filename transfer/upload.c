@@ -1,10 +1,12 @@
 /* UploadFile, served: the first message says what, an inflow does it. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "transfer/flow.h"
+#include "transfer/journal.h"
 #include "transfer/transfers.h"
 
 struct upload {
@@ -14,6 +16,8 @@ struct upload {
 	char *path;
 	bool make_parents;
 	bool archive;
+	bool has_digest; /* of an archive: known at its beginning, checked at its end */
+	uint8_t digest[DIGEST_SIZE];
 	bool answered;
 };
 
@@ -38,6 +42,7 @@ static void answer(struct upload *u, const struct flow_result *result, const str
 	    (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = (uint8_t *)result->digest };
 	r.bytes_written = result->bytes;
 	r.entries = result->entries;
+	r.skipped = result->same;
 	if (!u->archive)
 		r.digest = &digest;
 	if (failed.code == GRPC_OK &&
@@ -100,7 +105,7 @@ static void call_end(void *cookie, const struct err *status)
 
 	(void)status;
 	if (u->flow != NULL)
-		inflow_eof(u->flow, NULL);
+		inflow_eof(u->flow, u->has_digest ? u->digest : NULL);
 }
 
 static void call_closed(void *cookie, const struct err *why)
@@ -149,22 +154,52 @@ static int take_digest(struct place_options *o, const Towline__V1__Digest *d, st
 	return 0;
 }
 
+/* What goes with what. */
+static int check_resuming(const Openshell__V1__UploadFileMetadata *m, struct err *err)
+{
+	bool has_id = m->upload_id[0] != '\0';
+
+	if (has_id && !journal_id_is_valid(m->upload_id))
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "upload_id: 1 to %d characters of A-Z, a-z, 0-9, _ and - make one",
+		    JOURNAL_ID_MAX);
+	if (has_id && m->is_archive)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "upload_id: an archive cannot be resumed; leave it out");
+	if (!has_id && m->offset != 0)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "offset: %" PRIu64 " without the upload_id that it belongs to", m->offset);
+	if (!m->size_unknown && m->offset > m->size_bytes)
+		return err_set(err, GRPC_OUT_OF_RANGE,
+		    "offset: %" PRIu64 " is past the %" PRIu64 " bytes of the file", m->offset,
+		    m->size_bytes);
+	return 0;
+}
+
+static int check_exists(const Openshell__V1__UploadFileMetadata *m, struct err *err)
+{
+	switch (m->if_exists) {
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_UNSPECIFIED:
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_REPLACE:
+		return 0;
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL:
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME:
+		break;
+	default:
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "if_exists: %d is not known", (int)m->if_exists);
+	}
+	if (m->is_archive)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "if_exists: an archive's entries always replace what is there; leave it out");
+	if (m->if_exists == TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME && m->digest == NULL)
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "if_exists: SKIP_IF_SAME needs the file's digest");
+	return 0;
+}
+
 static int check_metadata(const Openshell__V1__UploadFileMetadata *m, struct err *err)
 {
-	const char *later = NULL;
-
-	if (m->upload_id[0] != '\0')
-		later = "upload_id";
-	else if (m->offset != 0)
-		later = "offset";
-	else if (m->if_exists != TOWLINE__V1__IF_EXISTS__IF_EXISTS_UNSPECIFIED &&
-	    m->if_exists != TOWLINE__V1__IF_EXISTS__IF_EXISTS_REPLACE)
-		later = "if_exists other than REPLACE";
-	else if (m->is_archive && m->digest != NULL)
-		later = "digest of an archive";
-	if (later != NULL)
-		return err_set(
-		    err, GRPC_UNIMPLEMENTED, "%s is not served yet; leave it out", later);
 	if (m->remote_path[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "remote_path: empty; name where to put the %s",
@@ -172,7 +207,19 @@ static int check_metadata(const Openshell__V1__UploadFileMetadata *m, struct err
 	if (m->mode > 07777)
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "mode: %o has more than permission bits", m->mode);
-	return 0;
+	return check_resuming(m, err) == 0 && check_exists(m, err) == 0 ? 0 : -1;
+}
+
+static enum place_exists exists_of(Towline__V1__IfExists e)
+{
+	switch (e) {
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL:
+		return PLACE_EXISTS_FAIL;
+	case TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME:
+		return PLACE_EXISTS_SKIP_IF_SAME;
+	default:
+		return PLACE_EXISTS_REPLACE;
+	}
 }
 
 static int open_root(void *arg, struct err *err)
@@ -182,32 +229,58 @@ static int open_root(void *arg, struct err *err)
 	return transfers_open_directory(u->transfers, u->path, u->make_parents, err);
 }
 
+static struct inflow *start_archive(
+    struct upload *u, const struct inflow_env *env, const struct place_options *o, struct err *err)
+{
+	struct inflow *flow = inflow_tree(env, open_root, u, err);
+
+	if (flow == NULL || o->digest == PLACE_DIGEST_NONE)
+		return flow;
+	if (o->digest == PLACE_DIGEST_XXH3_128) {
+		u->has_digest = true;
+		memcpy(u->digest, o->expected, DIGEST_SIZE);
+	} else if (inflow_expect_sha256(flow, o->expected, err) != 0) {
+		/* It ends by itself, and with it the upload. */
+		inflow_abort(flow, err);
+		err_clear(err);
+	}
+	return flow;
+}
+
 static struct inflow *start_flow(
     struct upload *u, const Openshell__V1__UploadFileMetadata *m, struct err *err)
 {
-	struct inflow_env env = { .flow = { .loop = u->transfers->loop,
-				      .workers = u->transfers->workers,
+	struct transfers *t = u->transfers;
+	struct inflow_env env = { .flow = { .loop = t->loop,
+				      .workers = t->workers,
 				      .ended = flow_ended,
 				      .cookie = u },
 		.used = flow_used };
 	struct place_options o = {
-		.workdir = u->transfers->workdir,
-		.slash = u->transfers->slash,
+		.workdir = t->workdir,
+		.slash = t->slash,
 		.path = u->path,
 		.make_parents = u->make_parents,
 		.size_known = !m->size_unknown,
 		.size = m->size_bytes,
 		.mode = m->mode,
+		.exists = exists_of(m->if_exists),
+		.id = m->upload_id[0] != '\0' ? m->upload_id : NULL,
+		.offset = m->offset,
+		.expiry_ms = t->upload_expiry_ms,
+		.claims = t->claims,
 	};
 
+	if (take_digest(&o, m->digest, err) != 0)
+		return NULL;
 	if (u->archive)
-		return inflow_tree(&env, open_root, u, err);
+		return start_archive(u, &env, &o, err);
 	if (m->modified_time != NULL) {
 		o.has_mtime = true;
 		o.mtime = (struct timespec){ .tv_sec = m->modified_time->seconds,
 			.tv_nsec = m->modified_time->nanos };
 	}
-	return take_digest(&o, m->digest, err) == 0 ? inflow_file(&env, &o, err) : NULL;
+	return inflow_file(&env, &o, err);
 }
 
 static int serve(struct transfers *t, struct framed *call,
@@ -234,7 +307,7 @@ static int serve(struct transfers *t, struct framed *call,
 	}
 	framed_bind(call, &call_ops, u);
 	if (half_closed)
-		inflow_eof(u->flow, NULL);
+		call_end(u, NULL);
 	return 0;
 }
 

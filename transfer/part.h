@@ -1,0 +1,71 @@
+/*
+ * transfer/part.h: the part file beside a target, and its journal if it is to outlive
+ * the transfer.
+ *
+ *	.NAME.towline-12345678                     of a transfer without an id
+ *	.NAME.towline-0123456789abcdef             of one with an id: of id and NAME
+ *	.NAME.towline-0123456789abcdef.journal     struct journal, two slots
+ *
+ * A part file is locked (flock) while somebody writes it, so that what nobody writes any
+ * more can be told from what somebody does. All functions block: on a worker.
+ */
+#ifndef TRANSFER_PART_H
+#define TRANSFER_PART_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/beneath.h"
+#include "base/err.h"
+#include "transfer/journal.h"
+
+struct part {
+	int dir;     /* the target's directory; borrowed */
+	int fd;      /* -1: none */
+	int journal; /* -1: of a transfer without an id */
+	bool named;  /* the names are known to be durable */
+	struct journal state;
+	char name[BENEATH_NAME_MAX];
+	char journal_name[BENEATH_NAME_MAX];
+};
+
+#define PART_NONE                                  \
+	{                                          \
+		.dir = -1, .fd = -1, .journal = -1 \
+	}
+
+/* An empty one, locked. */
+int part_make(struct part *, int dir, const char *target, struct err *);
+
+/* The one of ${wanted}'s id, made or gone on with at ${offset}: bytes behind that are cut
+ * off. FAILED_PRECONDITION: it was begun with another size or digest; OUT_OF_RANGE:
+ * ${offset} is past what is durable; ABORTED: somebody writes it. */
+int part_resume(struct part *, int dir, const char *target, const struct journal *wanted,
+    uint64_t offset, struct err *);
+
+/* The first ${upto} bytes become durable, and the journal says so. May run while bytes
+ * behind them are written on another thread. */
+int part_sync(struct part *, uint64_t upto, struct err *);
+
+/* It becomes the target, durably; ALREADY_EXISTS unless ${replace} when something has
+ * that name. On failure it is a part file still. */
+int part_publish(struct part *, const char *target, bool replace, struct err *);
+
+/* Closes; one that nobody can go on with is removed. */
+void part_leave(struct part *);
+void part_remove(struct part *); /* closes and removes */
+
+/* What is durable of an upload: of one that nobody knows NOT_FOUND. */
+int part_query(int dir, const char *target, const char *id, struct journal *, struct err *);
+
+/* Removes it. NOT_FOUND; ABORTED while somebody writes it. */
+int part_forget(int dir, const char *target, const char *id, struct err *);
+
+/* Whether ${name} is a part file's or a journal's. */
+bool part_is_name(const char *name);
+
+/* Removes what is left under ${name} (part_is_name()) if nobody writes it and, of an upload
+ * that can be resumed, nobody has for ${expiry_ms}. True: removed. */
+bool part_expire(int dir, const char *name, uint64_t expiry_ms);
+
+#endif

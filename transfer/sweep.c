@@ -1,0 +1,84 @@
+#include "transfer/sweep.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "transfer/part.h"
+
+struct sweep {
+	uint64_t expiry_ms;
+	size_t left; /* entries */
+	size_t removed;
+	dev_t device;
+};
+
+static void sweep_below(struct sweep *, int parent, const char *name, unsigned depth);
+
+static bool is_dots(const char *name)
+{
+	return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+static bool may_be_directory(const struct dirent *e)
+{
+	return (e->d_type == DT_DIR || e->d_type == DT_UNKNOWN) && !is_dots(e->d_name);
+}
+
+/* ${depth} 0: not below it. Takes ${fd}. */
+static void sweep_open(struct sweep *s, int fd, unsigned depth)
+{
+	DIR *list = fdopendir(fd);
+	struct dirent *e;
+
+	if (list == NULL) {
+		close(fd);
+		return;
+	}
+	for (; s->left > 0 && (e = readdir(list)) != NULL; s->left--) {
+		if (part_is_name(e->d_name))
+			s->removed += part_expire(fd, e->d_name, s->expiry_ms);
+		else if (depth > 0 && may_be_directory(e))
+			sweep_below(s, fd, e->d_name, depth - 1);
+	}
+	closedir(list);
+}
+
+static void sweep_below(struct sweep *s, int parent, const char *name, unsigned depth)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0 && st.st_dev == s->device)
+		sweep_open(s, fd, depth);
+	else
+		close(fd);
+}
+
+static size_t sweep(int dir, uint64_t expiry_ms, size_t entries, unsigned depth)
+{
+	struct sweep s = { .expiry_ms = expiry_ms, .left = entries };
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) == 0)
+		s.device = st.st_dev;
+	sweep_open(&s, fd, depth);
+	return s.removed;
+}
+
+size_t sweep_directory(int dir, uint64_t expiry_ms)
+{
+	return sweep(dir, expiry_ms, SWEEP_DIRECTORY_MAX, 0);
+}
+
+size_t sweep_tree(int dir, uint64_t expiry_ms)
+{
+	return sweep(dir, expiry_ms, SWEEP_TREE_MAX, SWEEP_DEPTH_MAX);
+}
