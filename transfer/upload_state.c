@@ -1,4 +1,5 @@
 /* QueryUpload and AbortUpload: about an upload by its id and target, running or not. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,7 +134,7 @@ static int start(struct transfers *t, struct framed *call, const char *path, con
 		.call = call,
 		.forget = forget,
 		.path = strdup(path) };
-	strcpy(s->id, id);
+	snprintf(s->id, sizeof(s->id), "%s", id);
 	if (s->path == NULL)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	else if (workers_submit(t->workers, t->loop, &s->job) != 0)

@@ -158,9 +158,6 @@ def test_bad_targets(files, ready):
 
 
 def test_what_is_not_served_yet_says_so(files):
-    for fields in ({"upload_id": "a"}, {"offset": 1}, {"if_exists": "IF_EXISTS_FAIL"}):
-        with fails(grpc.StatusCode.UNIMPLEMENTED, next(iter(fields))):
-            files.upload("f", b"x", **fields)
     with fails(grpc.StatusCode.UNIMPLEMENTED, "exclude"):
         files.download("f", exclude=["*"])
 
