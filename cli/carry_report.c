@@ -1,4 +1,5 @@
 /* What is said of copies. */
+#include <assert.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
@@ -56,13 +57,15 @@ static void say(const struct cli *cli, const char *what, const struct carry_item
 		fprintf(stderr, "towline: %" PRIu64 " skipped\n", r->skipped);
 }
 
-/* "uploaded a to ./a", or of several "uploaded 3 of 4 to d/". */
+/* "uploaded a to ./a", or of several "uploaded 3 of 4 to d/"; one at least went well. */
 static void report_text(const struct cli *cli, const struct carry_options *o,
     const struct carry_item *items, size_t count, size_t copied)
 {
 	struct carry_item all = sum(items, count);
+	const char *target = count == 1 ? items[0].target : o->dest;
 	struct text what;
 
+	assert(target != NULL); /* else nothing was planned, and nothing went well */
 	text_init(&what, LINE_MAX_BYTES);
 	text_addf(&what, "%s ", items[0].up ? "uploaded" : "downloaded");
 	if (count == 1)
@@ -70,7 +73,7 @@ static void report_text(const struct cli *cli, const struct carry_options *o,
 	else
 		text_addf(&what, copied == count ? "%zu" : "%zu of %zu", copied, count);
 	text_addf(&what, " to ");
-	add_plain(&what, count == 1 ? items[0].target : o->dest);
+	add_plain(&what, target);
 	say(cli, what.failed ? "copied" : what.data, &all);
 	text_free(&what);
 }
