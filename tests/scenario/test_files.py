@@ -1,8 +1,10 @@
 """towline.v1.Files: what is there, and what can be done with it."""
 
+import contextlib
 import os
 import pwd
 import subprocess
+import time
 
 import grpc
 import pytest
@@ -216,7 +218,8 @@ def test_remove_while_directories_become_links(ops, ready, tmp_path):
     try:
         for _ in range(60):
             for i in range(40):
-                (ready.workdir / f"tree/a/{i}").mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(OSError):  # it is moved away under us too
+                    (ready.workdir / f"tree/a/{i}").mkdir(parents=True, exist_ok=True)
             try:
                 ops.RemoveFile(path="tree", recursive=True, allow_missing=True)
             except grpc.RpcError as error:
@@ -225,3 +228,106 @@ def test_remove_while_directories_become_links(ops, ready, tmp_path):
         swapper.kill()
         swapper.wait()
     assert len([name for name in os.listdir(outside) if name.startswith("kept")]) == 50
+
+
+def entries(stream):
+    return [entry for batch in stream for entry in batch.entries]
+
+
+def paths(stream):
+    return sorted(entry.path for entry in entries(stream))
+
+
+def test_list(ops, ready):
+    (ready.workdir / "dir/sub").mkdir(parents=True)
+    (ready.workdir / "dir/a.txt").write_bytes(b"123")
+    (ready.workdir / "dir/link").symlink_to("sub")
+    (ready.workdir / "dir/loop").symlink_to("..")
+    (ready.workdir / "dir/gone").symlink_to("nowhere")
+    (ready.workdir / "dir/sub/deep").touch()
+    os.mkfifo(ready.workdir / "dir/pipe")
+    found = {entry.name: entry for entry in entries(ops.ListDirectory(path="dir"))}
+    assert sorted(found) == ["a.txt", "gone", "link", "loop", "pipe", "sub"]
+    assert found["a.txt"] == ops.StatFile(path="dir/a.txt").file
+    assert (found["gone"].type, found["gone"].symlink_target) == (SYMLINK, "nowhere")
+    assert found["pipe"].type == OTHER and found["sub"].type == DIRECTORY
+    flat = [f"dir/{name}" for name in found]
+    assert paths(ops.ListDirectory(path="dir/", recursive=True)) == sorted([*flat, "dir/sub/deep"])
+    assert paths(ops.ListDirectory(path="dir/sub")) == ["dir/sub/deep"]
+    assert paths(ops.ListDirectory(path=".")) == ["dir"]
+    assert "/etc" in paths(ops.ListDirectory(path="/"))
+    assert paths(ops.ListDirectory(path="dir", recursive=True, exclude=["*.txt", "sub/", "l*"])) == [
+        "dir/gone", "dir/pipe",
+    ]
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "a.txt"):
+        entries(ops.ListDirectory(path="dir/a.txt"))
+    with fails(grpc.StatusCode.NOT_FOUND, "none"):
+        entries(ops.ListDirectory(path="none"))
+
+
+def test_names_of_any_bytes(ops, ready):
+    names = [b"line\nbreak", b"\x1b[31mred", b"latin-\xe9", b"\xff\xfe", b'quo"te', "ü".encode(), b"back\\x41"]
+    os.mkdir(ready.workdir / "names")
+    for name in names:
+        os.close(os.open(os.fsencode(ready.workdir / "names") + b"/" + name, os.O_CREAT | os.O_WRONLY))
+    found = entries(ops.ListDirectory(path="names"))
+    assert sorted(entry.raw_name or entry.name.encode() for entry in found) == sorted(names)
+    assert sorted(entry.name for entry in found if entry.raw_name) == [r"\xff\xfe", r"latin-\xe9"]
+    assert ops.StatFile(path="names/line\nbreak").file.name == "line\nbreak"
+    assert ops.RemoveFile(path="names", recursive=True).removed == len(names) + 1
+
+
+def test_a_listing_that_cannot_see_everything_says_so_in_the_end(ops, ready):
+    (ready.workdir / ("d/" * 130) / "bottom").mkdir(parents=True)
+    (ready.workdir / "beside").touch()
+    found = []
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "128 directories deep"):
+        for batch in ops.ListDirectory(path=".", recursive=True):
+            found += [entry.path for entry in batch.entries]
+    assert len(found) == 129 and "beside" in found
+    assert len(entries(ops.ListDirectory(path="d/" * 20, recursive=True))) == 111
+
+
+def resident(pid):
+    """KiB that are its own, of a process."""
+    with open(f"/proc/{pid}/status") as status:
+        return int(next(line for line in status if line.startswith("RssAnon")).split()[1])
+
+
+LARGE = [200_000, 1_000_000] if os.environ.get("TOWLINE_LONG") else [200_000]
+
+
+@pytest.mark.parametrize("count", LARGE)
+def test_a_large_directory_is_not_gathered(ops, ready, count):
+    """Nor by a client that does not read on."""
+    directory = ready.workdir / "large"
+    directory.mkdir()
+    where = os.open(directory, os.O_RDONLY)
+    for i in range(count):
+        os.mknod(f"a-name-of-some-length-{i}", dir_fd=where)
+    os.close(where)
+    entries(ops.ListDirectory(path="."))
+    before = resident(ready.supervisor), resident(ready.gateway.process.pid)
+    stream = ops.ListDirectory(path="large", timeout=120)
+    seen = len(next(stream).entries)
+    time.sleep(1)
+    peak = [0, 0]
+    for number, batch in enumerate(stream):
+        seen += len(batch.entries)
+        if number % 50 == 0:
+            now = resident(ready.supervisor), resident(ready.gateway.process.pid)
+            peak = [max(a, b) for a, b in zip(peak, now)]
+    assert seen == count
+    grown = [after - at_first for after, at_first in zip(peak, before)]
+    assert all(kib < 16 << 10 for kib in grown), grown
+    assert ops.RemoveFile(path="large", recursive=True, timeout=120).removed == count + 1
+
+
+def test_a_client_that_goes_ends_what_it_asked_for(ops, ready):
+    for i in range(20):
+        (ready.workdir / f"{i}/{i}").mkdir(parents=True)
+    for _ in range(30):
+        stream = ops.ListDirectory(path="/usr", recursive=True)
+        next(stream)
+        stream.cancel()
+    assert len(entries(ops.ListDirectory(path=".", recursive=True))) == 40
