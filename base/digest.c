@@ -53,3 +53,8 @@ void digest_of(const void *data, size_t n, uint8_t out[static DIGEST_SIZE])
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, n));
 	memcpy(out, canonical.digest, DIGEST_SIZE);
 }
+
+uint64_t digest_short(const void *data, size_t n, uint64_t seed)
+{
+	return XXH3_64bits_withSeed(data, n, seed);
+}

@@ -22,6 +22,7 @@ static const struct cmd *const sandbox_verbs[] = {
 	&cmd_sandbox_connect,
 	&cmd_sandbox_upload,
 	&cmd_sandbox_download,
+	&cmd_sandbox_sync,
 	&cmd_sandbox_stop,
 	&cmd_sandbox_start,
 	&cmd_sandbox_delete,
@@ -55,6 +56,7 @@ static const struct cmd *const verbs[] = {
 	&sandbox,
 	&forward,
 	&cmd_cp,
+	&cmd_sandbox_sync,
 	&cmd_help_verb,
 	NULL,
 };

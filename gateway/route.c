@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "gateway/message.h"
 #include "openshell/v1/openshell.pb-c.h"
+#include "towline/v1/files.pb-c.h"
 #include "proto/codec.h"
 #include "proto/methods.h"
 #include "rpc/reader.h"
@@ -103,6 +104,16 @@ static int target_files(void *message, struct route_target *t, struct err *err)
 	    err);
 }
 
+static int target_sync(void *message, struct route_target *t, struct err *err)
+{
+	Towline__V1__SyncTreeRequest *m = message;
+
+	if (m->payload_case != TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &m->init->sandbox;
+	return scope_of(t, m->init->workspace_scope, err);
+}
+
 static const struct route routes[] = {
 	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
 	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
@@ -117,6 +128,7 @@ static const struct route routes[] = {
 	{ FILES "WatchFiles", NULL, FIRST_SMALL, target_files },
 	{ FILES "QueryUpload", NULL, FIRST_SMALL, target_files },
 	{ FILES "AbortUpload", NULL, FIRST_SMALL, target_files },
+	{ FILES "SyncTree", "init", FIRST_SMALL, target_sync },
 };
 
 const struct route *route_find(const char *path)

@@ -94,6 +94,7 @@ static const struct row rows[] = {
 	{ FILES "MoveFile", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "RemoveFile", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "WatchFiles", SMALL_MAX, NULL, route_request, NULL },
+	{ FILES "SyncTree", 0, NULL, NULL, route_open },
 	{ FILES "QueryUpload", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "AbortUpload", SMALL_MAX, NULL, route_request, NULL },
 

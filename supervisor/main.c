@@ -147,6 +147,11 @@ static void serve_files(struct framed *call, const struct channel_request *r, vo
 	transfer_serve_files(((struct supervisor *)app)->transfers, call, r);
 }
 
+static void serve_sync(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_sync(((struct supervisor *)app)->transfers, call, r);
+}
+
 static const struct channel_method methods[] = {
 	{ .path = "/openshell.v1.OpenShell/ExecSandbox", .open = exec_open },
 	{ .path = "/openshell.v1.OpenShell/ExecSandboxInteractive", .open = exec_open },
@@ -161,6 +166,7 @@ static const struct channel_method methods[] = {
 	{ .path = "/towline.v1.Files/MoveFile", .open = serve_files },
 	{ .path = "/towline.v1.Files/RemoveFile", .open = serve_files },
 	{ .path = "/towline.v1.Files/WatchFiles", .open = serve_files },
+	{ .path = "/towline.v1.Files/SyncTree", .open = serve_sync },
 	{ 0 },
 };
 

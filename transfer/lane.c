@@ -15,14 +15,14 @@ struct lane {
 	void *cookie;
 	int (*work)(struct lane *, void *arg, struct err *);
 	void *arg;
-	size_t window;
+	size_t window, out_window;
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* over all that follows */
 	pthread_cond_t moved;
-	struct bufq queue; /* either way */
-	size_t used;       /* inbound: bytes the loop has not been told of */
-	size_t under_way;  /* outbound: bytes written and not credited */
+	struct bufq in, out;
+	size_t used;      /* inbound: bytes the loop has not been told of */
+	size_t under_way; /* outbound: bytes written and not credited */
 	bool eof, aborted, ended;
 	int result;
 	struct err err; /* of the thread */
@@ -51,17 +51,13 @@ static void lane_post(struct post *post)
 	struct lane *l = (struct lane *)((char *)post - offsetof(struct lane, post));
 	struct bufq arrived;
 
-	bufq_init(&arrived, LANE_SLICES_MAX, SIZE_MAX);
 	pthread_mutex_lock(&l->lock);
 	l->posted = false;
 	size_t used = l->used;
 	bool ended = l->ended;
 	l->used = 0;
-	if (l->ops->data != NULL) {
-		struct bufq empty = arrived;
-		arrived = l->queue;
-		l->queue = empty;
-	}
+	arrived = l->out;
+	bufq_init(&l->out, LANE_SLICES_MAX, SIZE_MAX);
 	pthread_mutex_unlock(&l->lock);
 
 	if (used > 0 && l->ops->used != NULL)
@@ -117,9 +113,11 @@ struct lane *lane_start(struct loop *loop, size_t window,
 	l->work = work;
 	l->arg = arg;
 	l->window = window;
+	l->out_window = ops->out_window != 0 ? ops->out_window : window;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->moved, NULL);
-	bufq_init(&l->queue, LANE_SLICES_MAX, SIZE_MAX);
+	bufq_init(&l->in, LANE_SLICES_MAX, SIZE_MAX);
+	bufq_init(&l->out, LANE_SLICES_MAX, SIZE_MAX);
 	int r = start_thread(l);
 	if (r != 0) {
 		err_sys(err, r, "a thread for the archive");
@@ -134,10 +132,9 @@ struct lane *lane_start(struct loop *loop, size_t window,
 int lane_push(struct lane *l, struct slice s)
 {
 	pthread_mutex_lock(&l->lock);
-	int r = l->aborted || l->ended || l->eof || l->queue.bytes > l->window
-	    ? -1
-	    : bufq_push(&l->queue, s);
-	pthread_cond_signal(&l->moved);
+	int r =
+	    l->aborted || l->ended || l->eof || l->in.bytes > l->window ? -1 : bufq_push(&l->in, s);
+	pthread_cond_broadcast(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 	return r;
 }
@@ -146,7 +143,7 @@ void lane_eof(struct lane *l)
 {
 	pthread_mutex_lock(&l->lock);
 	l->eof = true;
-	pthread_cond_signal(&l->moved);
+	pthread_cond_broadcast(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -155,7 +152,7 @@ void lane_credit(struct lane *l, size_t bytes)
 	pthread_mutex_lock(&l->lock);
 	assert(bytes <= l->under_way);
 	l->under_way -= bytes;
-	pthread_cond_signal(&l->moved);
+	pthread_cond_broadcast(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -165,7 +162,7 @@ void lane_abort(struct lane *l, const struct err *why)
 	if (!l->aborted)
 		l->abort = *why;
 	l->aborted = true;
-	pthread_cond_signal(&l->moved);
+	pthread_cond_broadcast(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -173,7 +170,8 @@ void lane_free(struct lane *l)
 {
 	pthread_join(l->thread, NULL);
 	loop_unpost(l->loop, &l->post);
-	bufq_free(&l->queue);
+	bufq_free(&l->in);
+	bufq_free(&l->out);
 	pthread_mutex_destroy(&l->lock);
 	pthread_cond_destroy(&l->moved);
 	free(l);
@@ -189,13 +187,13 @@ ssize_t lane_read(struct lane *l, const void **bytes, struct err *err)
 		slice_release(&l->current);
 		tell_loop(l);
 	}
-	while (l->queue.bytes == 0 && !l->eof && !l->aborted)
+	while (l->in.bytes == 0 && !l->eof && !l->aborted)
 		pthread_cond_wait(&l->moved, &l->lock);
 	if (l->aborted) {
 		*err = l->abort;
 		n = -1;
-	} else if (l->queue.bytes > 0) {
-		l->current = bufq_pop(&l->queue, SIZE_MAX);
+	} else if (l->in.bytes > 0) {
+		l->current = bufq_pop(&l->in, SIZE_MAX);
 		*bytes = l->current.data;
 		n = (ssize_t)l->current.len;
 	}
@@ -211,12 +209,12 @@ int lane_write(struct lane *l, const void *bytes, size_t len, struct err *err)
 	if (s.data == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	pthread_mutex_lock(&l->lock);
-	while (l->under_way >= l->window && !l->aborted)
+	while (l->under_way >= l->out_window && !l->aborted)
 		pthread_cond_wait(&l->moved, &l->lock);
 	if (l->aborted) {
 		*err = l->abort;
 		r = -1;
-	} else if (bufq_push(&l->queue, s) != 0) {
+	} else if (bufq_push(&l->out, s) != 0) {
 		r = err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	} else {
 		l->under_way += len;

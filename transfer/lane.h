@@ -22,13 +22,14 @@ struct lane_ops {
 	/* Inbound: the thread has used ${bytes} up. */
 	void (*used)(void *cookie, size_t bytes);
 	/* Outbound: bytes from the thread; the receiver owns the slice and gives
-	 * lane_credit() back. */
+	 * lane_credit() back. NULL: the thread writes nothing. */
 	void (*data)(void *cookie, struct slice);
 	/* The thread's function has returned ${result}, with ${err} if it is -1. Last. */
 	void (*ended)(void *cookie, int result, const struct err *err);
+	size_t out_window; /* bounds what is outbound, if not as ${window} */
 };
 
-/* Starts a thread that runs ${work}; ${window} bounds what waits in it. Callbacks
+/* Starts a thread that runs ${work}; ${window} bounds what waits in it, each way. Callbacks
  * come from the loop. NULL: no thread to be had. */
 struct lane *lane_start(struct loop *, size_t window,
     int (*work)(struct lane *, void *arg, struct err *), void *arg, const struct lane_ops *,
@@ -40,14 +41,15 @@ int lane_push(struct lane *, struct slice);
 void lane_eof(struct lane *);
 void lane_credit(struct lane *, size_t bytes);
 
-/* On the loop: nobody will push or take any more; the thread's next call fails with
- * ${why}. ended() still comes. */
+/* On the loop or the threads: nobody will push or take any more; the threads' next calls
+ * fail with ${why}, which is what the first such call said. ended() still comes. */
 void lane_abort(struct lane *, const struct err *why);
 
 /* In ended() or after: joins the thread and frees. */
 void lane_free(struct lane *);
 
-/* On the thread; both block until the other side or lane_abort() moves. */
+/* On the thread; both block until the other side or lane_abort() moves. A thread that the
+ * first has started may write while that reads. */
 ssize_t lane_read(struct lane *, const void **bytes, struct err *);
 int lane_write(struct lane *, const void *bytes, size_t, struct err *);
 

@@ -49,6 +49,8 @@ void transfer_serve_query_upload(
 void transfer_serve_abort_upload(
     struct transfers *, struct framed *, const struct channel_request *);
 
+void transfer_serve_sync(struct transfers *, struct framed *, const struct channel_request *);
+
 /* The other methods of towline.v1.Files; which of them is said by the request. */
 void transfer_serve_files(struct transfers *, struct framed *, const struct channel_request *);
 

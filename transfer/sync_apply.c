@@ -1,0 +1,406 @@
+#include "transfer/sync_apply.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/beneath.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "transfer/sync_walk.h"
+
+#define COPY_SIZE ((size_t)128 << 10)
+
+#define PART_RANDOM 8
+#define PART_SIZE   (sizeof(SYNC_PART) + 2 * PART_RANDOM)
+
+struct sync_apply {
+	int root;
+	int dir; /* of the last entry, kept for its neighbours; -1: none */
+	char dir_path[TREE_PATH_MAX];
+	bool changed;
+
+	/* The file that is begun: */
+	int part; /* -1: none */
+	int dir_of_part;
+	char part_name[PART_SIZE];
+	char path[TREE_PATH_MAX];
+	char name[BENEATH_NAME_MAX];
+	uint64_t size, written;
+	int64_t mtime;
+	mode_t mode;
+	int basis; /* -1: not opened */
+	struct digest *digest;
+	uint8_t *buffer; /* COPY_SIZE */
+};
+
+struct sync_apply *sync_apply_create(int root, struct err *err)
+{
+	struct sync_apply *a = calloc(1, sizeof(*a));
+
+	if (a != NULL) {
+		a->root = root;
+		a->dir = a->part = a->basis = a->dir_of_part = -1;
+		a->digest = digest_create();
+		a->buffer = malloc(COPY_SIZE);
+	}
+	if (a == NULL || a->digest == NULL || a->buffer == NULL) {
+		sync_apply_free(a);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	return a;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void sync_apply_undo(struct sync_apply *a)
+{
+	if (a->part >= 0)
+		unlinkat(a->dir_of_part, a->part_name, 0);
+	close_fd(&a->part);
+	close_fd(&a->basis);
+	close_fd(&a->dir_of_part);
+}
+
+void sync_apply_free(struct sync_apply *a)
+{
+	if (a == NULL)
+		return;
+	sync_apply_undo(a);
+	close_fd(&a->dir);
+	digest_free(a->digest);
+	free(a->buffer);
+	free(a);
+}
+
+/* Opens the directory ${path} is in, and points ${last} at its last name. */
+static int enter_parent(struct sync_apply *a, const char *path, const char **last, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash != NULL ? (size_t)(slash - path) : 0;
+
+	*last = slash != NULL ? slash + 1 : path;
+	if (a->dir >= 0 && strlen(a->dir_path) == len && memcmp(a->dir_path, path, len) == 0)
+		return 0;
+	close_fd(&a->dir);
+	memcpy(a->dir_path, path, len);
+	a->dir_path[len] = '\0';
+	a->dir = beneath_open(
+	    a->root, len > 0 ? a->dir_path : ".", O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
+	return a->dir < 0 ? -1 : 0;
+}
+
+/* What is kept open may be the directory that goes. */
+static void forget_parent(struct sync_apply *a)
+{
+	close_fd(&a->dir);
+}
+
+static int set_mode(int dir, const char *name, const char *path, mode_t mode, struct err *err)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(err, errno, "%s", path);
+	int r = fchmod(fd, mode) != 0 ? err_sys(err, errno, "%s: mode", path) : 0;
+	close(fd);
+	return r;
+}
+
+int sync_apply_directory(struct sync_apply *a, const char *path, mode_t mode, struct err *err)
+{
+	const char *last;
+	struct stat st;
+
+	if (enter_parent(a, path, &last, err) != 0)
+		return -1;
+	a->changed = true;
+	if (mkdirat(a->dir, last, 0700) != 0) {
+		if (errno != EEXIST)
+			return err_sys(err, errno, "%s", path);
+		if (fstatat(a->dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			return err_sys(err, errno, "%s", path);
+		if (!S_ISDIR(st.st_mode) &&
+		    (unlinkat(a->dir, last, 0) != 0 || mkdirat(a->dir, last, 0700) != 0))
+			return err_sys(err, errno, "%s", path);
+	}
+	/* What comes next goes into it. */
+	return set_mode(a->dir, last, path, (mode & 0777) | 0700, err);
+}
+
+static void name_part(struct sync_apply *a)
+{
+	uint8_t random[PART_RANDOM];
+
+	random_bytes(random, sizeof(random));
+	memcpy(a->part_name, SYNC_PART, sizeof(SYNC_PART));
+	text_hex(random, sizeof(random), a->part_name + sizeof(SYNC_PART) - 1);
+}
+
+/* Renames the part file; an empty directory makes way. */
+static int put_in_place(
+    struct sync_apply *a, int dir, const char *name, const char *path, struct err *err)
+{
+	a->changed = true;
+	if (renameat(dir, a->part_name, dir, name) == 0)
+		return 0;
+	if (errno != EISDIR)
+		return err_sys(err, errno, "%s", path);
+	if (unlinkat(dir, name, AT_REMOVEDIR) != 0)
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s: a directory that is not empty is in its place", path);
+	if (renameat(dir, a->part_name, dir, name) != 0)
+		return err_sys(err, errno, "%s", path);
+	return 0;
+}
+
+static struct timespec time_of(int64_t ns)
+{
+	int64_t rest = ns % 1000000000;
+
+	rest += rest < 0 ? 1000000000 : 0;
+	return (struct timespec){ .tv_sec = (ns - rest) / 1000000000, .tv_nsec = rest };
+}
+
+int sync_apply_link(
+    struct sync_apply *a, const char *path, const char *target, int64_t mtime, struct err *err)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, time_of(mtime) };
+	const char *last;
+
+	if (enter_parent(a, path, &last, err) != 0)
+		return -1;
+	name_part(a);
+	if (symlinkat(target, a->dir, a->part_name) != 0)
+		return err_sys(err, errno, "%s", path);
+	if (utimensat(a->dir, a->part_name, times, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    put_in_place(a, a->dir, last, path, err) != 0) {
+		if (err->code == GRPC_OK)
+			err_sys(err, errno, "%s: modification time", path);
+		unlinkat(a->dir, a->part_name, 0);
+		return -1;
+	}
+	return 0;
+}
+
+static int set_attributes(int fd, const char *path, mode_t mode, int64_t mtime, struct err *err)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, time_of(mtime) };
+
+	if (fchmod(fd, mode & 0777) != 0)
+		return err_sys(err, errno, "%s: mode", path);
+	if (futimens(fd, times) != 0)
+		return err_sys(err, errno, "%s: modification time", path);
+	return 0;
+}
+
+/* A file, and no pipe or device that would keep us. */
+static int open_file(int dir, const char *name, const char *path, struct err *err)
+{
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return err_sys(err, errno, "%s", path);
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return err_set(err, GRPC_FAILED_PRECONDITION, "%s is no file any more", path);
+}
+
+int sync_apply_touch(
+    struct sync_apply *a, const char *path, mode_t mode, int64_t mtime, struct err *err)
+{
+	const char *last;
+
+	if (enter_parent(a, path, &last, err) != 0)
+		return -1;
+	int fd = open_file(a->dir, last, path, err);
+	if (fd < 0)
+		return -1;
+	a->changed = true;
+	int r = set_attributes(fd, path, mode, mtime, err);
+	close(fd);
+	return r;
+}
+
+/* Files. */
+
+/* The lock says that somebody writes it. A full disk is found before the bytes come. */
+static int make_part(struct sync_apply *a, struct err *err)
+{
+	name_part(a);
+	a->part = openat(a->dir_of_part, a->part_name,
+	    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (a->part < 0)
+		return err_sys(err, errno, "%s", a->path);
+	flock(a->part, LOCK_EX | LOCK_NB);
+	if (a->size > INT64_MAX)
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "%s: %" PRIu64 " bytes", a->path, a->size);
+	if (a->size >= SYNC_SMALL &&
+	    fallocate(a->part, FALLOC_FL_KEEP_SIZE, 0, (off_t)a->size) != 0 &&
+	    errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+		return err_sys(err, errno, "%s: %" PRIu64 " bytes", a->path, a->size);
+	return 0;
+}
+
+int sync_apply_begin(struct sync_apply *a, const struct sync_entry *e, struct err *err)
+{
+	const char *last;
+
+	sync_apply_undo(a);
+	if (enter_parent(a, e->path, &last, err) != 0)
+		return -1;
+	if ((a->dir_of_part = fcntl(a->dir, F_DUPFD_CLOEXEC, 3)) < 0)
+		return err_sys(err, errno, "%s", e->path);
+	snprintf(a->path, sizeof(a->path), "%s", e->path);
+	snprintf(a->name, sizeof(a->name), "%s", last);
+	a->size = e->size;
+	a->written = 0;
+	a->mode = e->mode;
+	a->mtime = e->mtime;
+	digest_reset(a->digest);
+	if (make_part(a, err) == 0)
+		return 0;
+	sync_apply_undo(a);
+	return -1;
+}
+
+static int write_part(struct sync_apply *a, const uint8_t *bytes, size_t len, struct err *err)
+{
+	if (len > a->size - a->written)
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: more than the %" PRIu64 " bytes that were promised", a->path, a->size);
+	digest_update(a->digest, bytes, len);
+	a->written += len;
+	while (len > 0) {
+		ssize_t n = write(a->part, bytes, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "%s", a->path);
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int sync_apply_literal(struct sync_apply *a, const uint8_t *bytes, size_t len, struct err *err)
+{
+	if (a->part < 0 || write_part(a, bytes, len, err) == 0)
+		return 0;
+	sync_apply_undo(a);
+	return -1;
+}
+
+static int copy(struct sync_apply *a, uint64_t offset, uint64_t len, struct err *err)
+{
+	if (a->basis < 0 && (a->basis = open_file(a->dir_of_part, a->name, a->path, err)) < 0)
+		return -1;
+	if (len > INT64_MAX || offset > INT64_MAX - len)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a copy from far out", a->path);
+	while (len > 0) {
+		size_t want = len < COPY_SIZE ? (size_t)len : COPY_SIZE;
+		ssize_t n = pread(a->basis, a->buffer, want, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "%s", a->path);
+		if (n == 0)
+			return err_set(err, GRPC_ABORTED,
+			    "%s was changed while it was synced; sync again", a->path);
+		if (write_part(a, a->buffer, (size_t)n, err) != 0)
+			return -1;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int sync_apply_copy(struct sync_apply *a, uint64_t offset, uint64_t len, struct err *err)
+{
+	if (a->part < 0 || copy(a, offset, len, err) == 0)
+		return 0;
+	sync_apply_undo(a);
+	return -1;
+}
+
+static int commit(struct sync_apply *a, const uint8_t digest[static DIGEST_SIZE], struct err *err)
+{
+	uint8_t have[DIGEST_SIZE];
+
+	digest_value(a->digest, have);
+	if (a->written != a->size)
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " of the %" PRIu64 " promised bytes came", a->path, a->written,
+		    a->size);
+	if (memcmp(have, digest, DIGEST_SIZE) != 0)
+		return err_set(err, a->basis >= 0 ? GRPC_ABORTED : GRPC_DATA_LOSS,
+		    a->basis >= 0 ? "%s was changed while it was synced; sync again"
+				  : "%s: the digest of what came is not the promised one",
+		    a->path);
+	if (set_attributes(a->part, a->path, a->mode, a->mtime, err) != 0)
+		return -1;
+	return put_in_place(a, a->dir_of_part, a->name, a->path, err);
+}
+
+int sync_apply_commit(
+    struct sync_apply *a, const uint8_t digest[static DIGEST_SIZE], struct err *err)
+{
+	if (a->part < 0)
+		return 0;
+	int r = commit(a, digest, err);
+	if (r == 0)
+		close_fd(&a->part); /* it is in place: nothing to undo */
+	sync_apply_undo(a);
+	return r;
+}
+
+/* The rest. */
+
+int sync_apply_delete(struct sync_apply *a, const char *path, bool directory, struct err *err)
+{
+	const char *last;
+
+	if (enter_parent(a, path, &last, err) != 0) {
+		if (err->code != GRPC_NOT_FOUND)
+			return -1;
+		err_clear(err);
+		return 1;
+	}
+	a->changed = true;
+	if (unlinkat(a->dir, last, directory ? AT_REMOVEDIR : 0) == 0 || errno == ENOENT) {
+		if (directory)
+			forget_parent(a);
+		return 1;
+	}
+	if (directory && (errno == ENOTEMPTY || errno == EEXIST))
+		return 0;
+	return err_sys(err, errno, "%s", path);
+}
+
+int sync_apply_sync(struct sync_apply *a, struct err *err)
+{
+	if (!a->changed)
+		return 0;
+	/* The root may be open for its name alone. */
+	int fd = openat(a->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(err, errno, "sync");
+	int r = syncfs(fd) != 0 ? err_sys(err, errno, "sync") : 0;
+	close(fd);
+	return r;
+}
