@@ -312,6 +312,7 @@ static const struct method {
 	{ "/towline.v1.Files/MakeDirectory", &files_mkdir },
 	{ "/towline.v1.Files/MoveFile", &files_move },
 	{ "/towline.v1.Files/RemoveFile", &files_remove },
+	{ "/towline.v1.Files/WatchFiles", &files_watch },
 };
 
 void transfer_serve_files(struct transfers *t, struct framed *call, const struct channel_request *r)

@@ -41,7 +41,7 @@ static int begin(struct files_call *c, struct err *err)
 		return -1;
 	text_init(&l->batch, 4 * FILES_BATCH_BYTES);
 	l->begun = true;
-	if (walk_begin(&l->walk, fd, q->path, NULL, err) == 0)
+	if (walk_begin(&l->walk, fd, q->path, err) == 0)
 		return 0;
 	close(fd);
 	return -1;
@@ -89,7 +89,7 @@ static int take_entry(struct files_call *c, struct err *err)
 		return 0;
 	if (add(c, err) != 0)
 		return -1;
-	if (q->recursive && l->walk.is_directory && walk_enter(&l->walk, NULL, &why) < 0 &&
+	if (q->recursive && l->walk.is_directory && walk_enter(&l->walk, &why) < 0 &&
 	    why.code != GRPC_NOT_FOUND)
 		note(l, &why);
 	return 0;

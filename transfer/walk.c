@@ -20,7 +20,7 @@ struct walk_level {
 };
 
 /* Takes ${fd} on success. */
-static int push(struct walk *w, int fd, void *cookie, struct err *err)
+static int push(struct walk *w, int fd, struct err *err)
 {
 	struct walk_level *l = malloc(sizeof(*l));
 
@@ -28,7 +28,7 @@ static int push(struct walk *w, int fd, void *cookie, struct err *err)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	l->fd = fd;
 	l->path_len = w->path.len;
-	l->cookie = cookie;
+	l->cookie = NULL;
 	dents_begin(&l->dents, fd);
 	w->levels[w->depth++] = l;
 	return 0;
@@ -42,7 +42,7 @@ static void pop(struct walk *w)
 	free(l);
 }
 
-int walk_begin(struct walk *w, int fd, const char *path, void *cookie, struct err *err)
+int walk_begin(struct walk *w, int fd, const char *path, struct err *err)
 {
 	size_t len = strlen(path);
 
@@ -59,7 +59,7 @@ int walk_begin(struct walk *w, int fd, const char *path, void *cookie, struct er
 	w->below = w->path.len;
 	if (w->path.failed)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	return push(w, fd, cookie, err);
+	return push(w, fd, err);
 }
 
 void walk_free(struct walk *w)
@@ -121,7 +121,12 @@ enum walk_result walk_next(struct walk *w, struct err *err)
 	return WALK_END;
 }
 
-int walk_enter(struct walk *w, void *cookie, struct err *err)
+void walk_mark(struct walk *w, void *cookie)
+{
+	w->levels[w->depth - 1]->cookie = cookie;
+}
+
+int walk_enter(struct walk *w, struct err *err)
 {
 	if (w->depth == WALK_DEPTH_MAX)
 		return err_set(err, GRPC_FAILED_PRECONDITION, "more than %d directories deep: %s",
@@ -135,7 +140,7 @@ int walk_enter(struct walk *w, void *cookie, struct err *err)
 
 		return why.sys != 0 ? err_sys(err, why.sys, "%s", w->path.data) : -1;
 	}
-	if (push(w, fd, cookie, err) == 0)
+	if (push(w, fd, err) == 0)
 		return fd;
 	close(fd);
 	return -1;

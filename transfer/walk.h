@@ -28,7 +28,7 @@ struct walk {
 	const char *name;
 	bool is_directory;
 	struct text path; /* the root's, and the way from it; NUL-terminated */
-	void *cookie;     /* of its directory, as walk_enter() was told */
+	void *cookie;     /* of its directory: walk_mark() */
 };
 
 enum walk_result {
@@ -39,7 +39,7 @@ enum walk_result {
 
 /* Takes the descriptor of a directory on success. ${path} is what it is called. The
  * struct may be anything before, and is walk_free()d whatever the result. */
-int walk_begin(struct walk *, int fd, const char *path, void *cookie, struct err *);
+int walk_begin(struct walk *, int fd, const char *path, struct err *);
 void walk_free(struct walk *);
 
 enum walk_result walk_next(struct walk *, struct err *);
@@ -49,6 +49,9 @@ const char *walk_below(const struct walk *);
 
 /* The entry is a directory: what is in it comes next. Returns its descriptor, which is
  * the walk's. -1: it cannot be entered, or WALK_DEPTH_MAX is reached, or the path too long. */
-int walk_enter(struct walk *, void *cookie, struct err *);
+int walk_enter(struct walk *, struct err *);
+
+/* The cookie of what is in the directory that was begun or entered last. */
+void walk_mark(struct walk *, void *cookie);
 
 #endif
