@@ -230,14 +230,15 @@ static void memory_may_be_short(void **state)
 
 /* Against git: random patterns, on a tree that is there. */
 
-#define ROUNDS  300
-#define PATHS   400
-#define PATTERN 6 /* lines of a file */
+#define ROUNDS    300
+#define PATHS     400
+#define PATTERN   6  /* lines of a file */
+#define NAME_ROOM 64 /* bytes of the longest path made, with its NUL */
 
 struct tree {
 	struct leak *leak;
 	struct {
-		char name[64];
+		char name[NAME_ROOM];
 		bool directory;
 	} paths[PATHS];
 	size_t count;
@@ -271,7 +272,7 @@ static void add_path(struct tree *t, const char *path, bool directory)
 static void add_paths(struct tree *t, const char *folder, int depth)
 {
 	static const char *const names[] = { "a", "ab", "b.c", "]", "a-", "[a" };
-	char path[256];
+	char path[NAME_ROOM];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		bool directory = depth < 3 && (i < 2 || (i == 2 && depth == 1));
