@@ -75,6 +75,8 @@ static void take_result(
 	item->files = result->files;
 	item->bytes = result->bytes;
 	item->skipped = result->skipped;
+	item->kept = result->kept;
+	item->moved = result->wire_bytes;
 	item->has_digest = result->has_digest && !item->is_tree;
 	memcpy(item->digest, result->digest, sizeof(item->digest));
 	if (err->code == GRPC_OK && item->is_tree && result->files == 0 &&
@@ -101,7 +103,13 @@ static void on_done(void *cookie, const struct transfer_result *result, const st
 	start_more(run);
 }
 
+static struct rpc_client *on_again(void *cookie, struct err *err)
+{
+	return session_client(((struct carrier *)cookie)->run->session, err);
+}
+
 static const struct transfer_ops ops = {
+	.again = on_again,
 	.progress = on_progress,
 	.note = on_note,
 	.done = on_done,
@@ -121,6 +129,8 @@ static int start(struct carrier *c, struct carry_item *item)
 		    : item->up && is_stream(item->source) ? STDIN_FILENO
 							  : -1,
 		.recursive = item->is_tree,
+		.fresh = c->run->options->fresh,
+		.streams = c->run->count == 1 ? c->run->carrier_count : 1,
 		.exclude = c->run->options->exclude,
 		.ops = &ops,
 		.cookie = c,

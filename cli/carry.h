@@ -27,7 +27,8 @@ struct carry_item {
 	char *target; /* where it went */
 	bool is_tree;
 	uint64_t files, bytes, skipped, us;
-	uint64_t kept; /* bytes that the same command need not move again */
+	uint64_t moved; /* bytes that came or went now */
+	uint64_t kept;  /* bytes that the same command need not move again */
 	bool has_digest;
 	uint8_t digest[16]; /* of a file, XXH3-128 */
 	struct err err;     /* code GRPC_OK: it is there */

@@ -89,6 +89,7 @@ static json_t *describe(const struct carry_item *r)
 		json_object_set_new(json, "target", output_json_text(r->target));
 	json_object_set_new(json, "files", json_integer((json_int_t)r->files));
 	json_object_set_new(json, "bytes", json_integer((json_int_t)r->bytes));
+	json_object_set_new(json, "moved", json_integer((json_int_t)r->moved));
 	json_object_set_new(json, "skipped", json_integer((json_int_t)r->skipped));
 	json_object_set_new(json, "seconds", json_real((double)r->us / 1e6));
 	if (r->has_digest) {

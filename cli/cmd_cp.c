@@ -8,7 +8,7 @@
 #include "cli/sandbox.h"
 
 struct options {
-	bool exact, recursive, preserve, archive, fresh;
+	bool exact, recursive, preserve, archive, resume;
 	unsigned transfers;
 	enum progress_style progress;
 };
@@ -28,6 +28,11 @@ static const struct config_key keys[] = {
 	    .offset = FIELD(transfers),
 	    .dflt = "4",
 	    .help = "copy so many at a time, 1 to 16" },
+	{ .name = "resume",
+	    .parse = config_bool,
+	    .offset = FIELD(resume),
+	    .dflt = "true",
+	    .help = "go on with what an interrupted download left; --no-resume begins anew" },
 	{ .name = "progress",
 	    .arg = "STYLE",
 	    .parse = progress_parse_style,
@@ -128,6 +133,7 @@ static int copy_all(struct copy *c, const struct options *o)
 	size_t count = c->count - 1;
 	struct carry_options options = { .dest = dest->path,
 		.exact = o->exact,
+		.fresh = !o->resume,
 		.transfers = o->transfers,
 		.progress = o->progress };
 	struct err err = { 0 };

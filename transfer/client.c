@@ -16,6 +16,7 @@ static void transfer_free(struct transfer *t)
 {
 	outflow_free(t->out);
 	inflow_free(t->in);
+	fetch_free(t->fetch);
 	timer_free(t->progress);
 	if (t->fd >= 0)
 		close(t->fd);
@@ -40,7 +41,8 @@ static void run_done(struct post *post)
 
 void transfer_check_done(struct transfer *t)
 {
-	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->post.pending)
+	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->fetch != NULL ||
+	    t->post.pending)
 		return;
 	t->post.run = run_done;
 	loop_post(t->loop, &t->post);
@@ -59,6 +61,8 @@ void transfer_fail(struct transfer *t, const struct err *err)
 		outflow_stop(t->out);
 	if (t->in != NULL)
 		inflow_abort(t->in, err);
+	if (t->fetch != NULL)
+		fetch_stop(t->fetch, err);
 	transfer_check_done(t);
 }
 

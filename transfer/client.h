@@ -2,9 +2,9 @@
  * transfer/client.h: files and trees between this machine and a sandbox.
  *
  * One operation: start, progress, one done. A download lands in a part file beside
- * its target and is renamed when size and digest agree; a tree is unpacked by the
- * same writer the supervisor uses, so nothing the other side sends can leave the
- * directory that was named.
+ * its target and is renamed when size and digest agree; one of a file that was broken off
+ * goes on from there (transfer/fetch.h). A tree is unpacked by the same writer the
+ * supervisor uses, so nothing the other side sends can leave the directory that was named.
  */
 #ifndef TRANSFER_CLIENT_H
 #define TRANSFER_CLIENT_H
@@ -32,6 +32,7 @@ struct transfer_result {
 	uint64_t entries;    /* of an archive, its root too */
 	uint64_t files;      /* those that are no directories */
 	uint64_t skipped;    /* entries left out, each told through note() */
+	uint64_t kept;       /* of a download that failed: bytes the same one need not move again */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */
 };
@@ -41,6 +42,9 @@ struct transfer_ops {
 	void (*progress)(void *cookie, const struct transfer_progress *);
 	/* Something a person should know ("skipped x: a socket"); may be NULL. */
 	void (*note)(void *cookie, const char *text);
+	/* The connection for another call, when one has failed with UNAVAILABLE; NULL as its
+	 * result: not now, try later. May be NULL: then nothing is tried again. */
+	struct rpc_client *(*again)(void *cookie, struct err *);
 	/* Once, last. code GRPC_OK: done and verified. */
 	void (*done)(void *cookie, const struct transfer_result *, const struct err *);
 };
@@ -55,6 +59,8 @@ struct transfer_request {
 	const char *remote;
 	bool recursive;             /* upload: local is a tree. Download: as_archive */
 	uint64_t offset, length;    /* download of a range; 0, 0: all */
+	bool fresh;                 /* download of a file: what an earlier one left is not used */
+	size_t streams;             /* and so many ranges of it at a time; 0: one */
 	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
 	uint32_t mode;              /* upload: permission bits, 0: of the local file */
 	const struct transfer_ops *ops;

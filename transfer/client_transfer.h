@@ -4,6 +4,7 @@
 #define TRANSFER_CLIENT_TRANSFER_H
 
 #include "transfer/client.h"
+#include "transfer/fetch.h"
 #include "transfer/flow.h"
 
 struct transfer {
@@ -24,6 +25,7 @@ struct transfer {
 	struct framed *call; /* NULL: over */
 	struct outflow *out;
 	struct inflow *in;
+	struct fetch *fetch; /* of a file's download, instead of a call and a flow */
 	struct timer *progress;
 	uint64_t moved, total;
 	bool answered; /* the message that says all went well has come */

@@ -224,22 +224,87 @@ static int make_absolute(char **path, struct err *err)
 	return 0;
 }
 
+/* A file. */
+
+static struct rpc_client *fetch_again(void *cookie, struct err *err)
+{
+	struct transfer *t = cookie;
+
+	return t->ops->again(t->cookie, err);
+}
+
+static void fetch_moved(void *cookie, uint64_t bytes, uint64_t total)
+{
+	struct transfer *t = cookie;
+
+	t->moved = bytes;
+	t->total = total;
+}
+
+static void fetch_ended(void *cookie, const struct fetch_result *r, const struct err *err)
+{
+	struct transfer *t = cookie;
+
+	t->result.bytes = r->bytes;
+	t->result.wire_bytes = r->wire;
+	t->result.files = 1;
+	t->result.kept = r->kept;
+	t->result.has_digest = r->has_digest;
+	memcpy(t->result.digest, r->digest, DIGEST_SIZE);
+	if (t->err.code == GRPC_OK)
+		t->err = *err;
+	fetch_free(t->fetch);
+	t->fetch = NULL;
+	transfer_check_done(t);
+}
+
+static int start_fetch(struct transfer *t, const struct transfer_request *r, struct err *err)
+{
+	struct fetch_options o = {
+		.loop = t->loop,
+		.workers = t->workers,
+		.client = t->client,
+		.again = t->ops->again != NULL ? fetch_again : NULL,
+		.sandbox = t->sandbox,
+		.workspace = t->workspace,
+		.remote = t->remote,
+		.path = t->local,
+		.slash = t->fd,
+		.streams = r->streams,
+		.fresh = r->fresh,
+		.moved = fetch_moved,
+		.ended = fetch_ended,
+		.cookie = t,
+	};
+
+	t->fetch = fetch_start(&o, err);
+	return t->fetch != NULL ? 0 : -1;
+}
+
+static int start_call(struct transfer *t, struct err *err)
+{
+	if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
+		return -1;
+	if (send_request(t, err) == 0)
+		return 0;
+	framed_cancel(t->call, err);
+	t->call = NULL;
+	return -1;
+}
+
 struct transfer *transfer_download(
     struct loop *loop, const struct transfer_request *r, struct err *err)
 {
 	struct transfer *t = transfer_create(loop, r, err);
+	bool is_file = !r->recursive && r->fd < 0 && r->offset == 0 && r->length == 0;
 
 	if (t == NULL)
 		return NULL;
 	if ((t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err_sys(err, errno, "/");
 	else if (make_absolute(&t->local, err) == 0 &&
-	    transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) == 0 &&
-	    send_request(t, err) == 0)
+	    (is_file ? start_fetch(t, r, err) : start_call(t, err)) == 0)
 		return t;
-	if (t->call != NULL)
-		framed_cancel(t->call, err);
-	t->call = NULL;
 	transfer_free_unstarted(t);
 	return NULL;
 }

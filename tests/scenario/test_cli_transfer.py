@@ -264,19 +264,6 @@ def test_interrupted_upload_leaves_nothing(box):
     assert (box.workdir / "f").read_text() == "old"
 
 
-def test_interrupted_download_leaves_nothing(box):
-    (box.here / "f").write_text("old")
-    with open(box.workdir / "f", "wb") as file:
-        file.truncate(8 << 30)
-    process = box.popen(*DOWN, "f")
-    wait_until(lambda: len(list(box.here.iterdir())) == 2, 20, "a part file is there")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert [path.name for path in box.here.iterdir()] == ["f"]
-    assert (box.here / "f").read_text() == "old"
-
-
 def test_gateway_dies_while_uploading(box):
     with open(box.here / "f", "wb") as file:
         file.truncate(8 << 30)
