@@ -199,29 +199,60 @@ static struct flag read_flag(const struct config *c, const char *word)
 	return f;
 }
 
-/* Applies the flag at argv[i]; returns how many words it took, -1 on error. */
-static int apply_flag(struct config *c, int argc, char *argv[], int i, struct err *err)
+/* Applies a flag; ${next} is the word behind it, or NULL. Returns how many words it took, -1 on
+ * error. */
+static int apply_flag(struct config *c, const char *word, const char *next, struct err *err)
 {
-	struct flag f = read_flag(c, argv[i]);
+	struct flag f = read_flag(c, word);
 	int words = 1;
 
 	/* The value of a misspelt option may be a secret. */
 	if (f.key == NULL)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "unknown option %.*s; see --help",
-		    (int)strcspn(argv[i], "="), argv[i]);
+		    (int)strcspn(word, "="), word);
 	if (f.key->arg == NULL) {
 		if (f.value == NULL)
 			f.value = f.negated ? "false" : "true";
 	} else if (f.value == NULL) {
-		if (i + 1 >= argc)
-			return err_set(err, GRPC_INVALID_ARGUMENT, "%s needs a value: %s", argv[i],
-			    f.key->arg);
-		f.value = argv[i + 1];
+		if (next == NULL)
+			return err_set(
+			    err, GRPC_INVALID_ARGUMENT, "%s needs a value: %s", word, f.key->arg);
+		f.value = next;
 		words = 2;
 	}
 	char where[128];
 	snprintf(where, sizeof(where), "--%s", f.key->name);
 	return set(c, f.key, STRENGTH_FLAG, where, f.value, err) == 0 ? words : -1;
+}
+
+/* "-rf" is "-r -f" if both are switches; the last one may be no switch, with its value in the
+ * next word. */
+static bool is_group(const struct config *c, const char *word)
+{
+	if (word[1] == '-' || word[2] == '\0')
+		return false;
+	for (const char *at = word + 1; *at != '\0'; at++) {
+		const struct config_key *k = find_letter(c, *at);
+
+		if (k == NULL || (k->arg != NULL && at[1] != '\0'))
+			return false;
+	}
+	return true;
+}
+
+static int apply_word(struct config *c, int argc, char *argv[], int i, struct err *err)
+{
+	const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+	int words = 1;
+
+	if (!is_group(c, argv[i]))
+		return apply_flag(c, argv[i], next, err);
+	for (const char *at = argv[i] + 1; *at != '\0' && words > 0; at++) {
+		const char one[] = { '-', *at, '\0' };
+
+		words = apply_flag(c, one, next, err);
+	}
+	return words;
 }
 
 /* Moves ${count} words at ${from} to the front of argv[to...], keeping the order. */
@@ -249,7 +280,7 @@ int config_flags(struct config *c, int argc, char *argv[], bool first_word, stru
 			i++;
 			continue;
 		}
-		int words = apply_flag(c, argc, argv, i, err);
+		int words = apply_word(c, argc, argv, i, err);
 		if (words < 0)
 			return -1;
 		rotate(argv, front, i, words);

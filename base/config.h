@@ -55,7 +55,7 @@ struct config {
 void config_begin(struct config *, const struct config_key *, void *target);
 
 /* Flags; stops at "--", or at the first word that is none if ${first_word}.
- * Accepts --name value, --name=value, -n value, --no-name for switches. Returns
+ * Accepts --name value, --name=value, -n value, --no-name and -abc for switches. Returns
  * the index of the first word not used, -1 on error. Words among flags are left
  * in place for the caller by moving them behind the flags (argv is permuted). */
 int config_flags(struct config *, int argc, char *argv[], bool first_word, struct err *);

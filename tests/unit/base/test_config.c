@@ -256,6 +256,23 @@ static void test_lists(void **state)
 	options_assert_error(f, "--tag: given more than 64 times");
 }
 
+/* "-tg x" is "-t -g x"; what takes a value ends a group, or has it behind itself. */
+static void test_groups(void **state)
+{
+	struct options_fixture *f = *state;
+
+	assert_int_equal(options_give_flags(f, "-t=false -ttg x"), 4);
+	assert_true(f->o.tls);
+	assert_string_equal(f->o.tags.item[0], "x");
+	assert_int_equal(options_give_flags(f, "-gt"), 2);
+	assert_string_equal(f->o.tags.item[1], "t");
+	assert_int_equal(options_give_flags(f, "-tg"), -1);
+	options_assert_error(f, "-g needs a value: TAG");
+	assert_int_equal(options_give_flags(f, "-tx"), -1);
+	assert_int_equal(options_give_flags(f, "-tfalse"), 2);
+	assert_false(f->o.tls);
+}
+
 /* The value behind a name we do not know may be a token. */
 static void test_errors_keep_secrets(void **state)
 {
@@ -451,6 +468,7 @@ int main(void)
 		options_test(test_values),
 		options_test(test_failure_leaves_the_field),
 		options_test(test_lists),
+		options_test(test_groups),
 		options_test(test_errors_keep_secrets),
 		options_test(test_environment),
 		options_test(test_lines),
