@@ -11,6 +11,7 @@ extern const struct cmd cmd_sandbox_create, cmd_sandbox_get, cmd_sandbox_list, c
     cmd_sandbox_stop, cmd_sandbox_start, cmd_sandbox_exec, cmd_sandbox_connect, cmd_sandbox_upload,
     cmd_sandbox_download, cmd_sandbox_sync;
 extern const struct cmd cmd_forward_start, cmd_forward_stop, cmd_forward_list, cmd_forward_service;
-extern const struct cmd cmd_cp, cmd_help_verb;
+extern const struct cmd cmd_cp, cmd_ls, cmd_stat, cmd_mkdir, cmd_mv, cmd_rm, cmd_cat, cmd_watch;
+extern const struct cmd cmd_help_verb;
 
 #endif

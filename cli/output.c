@@ -82,7 +82,7 @@ int output_json(json_t *json, FILE *out, struct err *err)
 	if (json == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	errno = 0;
-	r = json_dumpf(json, out, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	r = json_dumpf(json, out, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENSURE_ASCII);
 	json_decref(json);
 	fputc('\n', out);
 	return r == 0 && fflush(out) == 0 ? 0 : err_sys(err, errno, "standard output");
