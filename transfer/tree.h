@@ -4,6 +4,11 @@
  * a held directory), because libarchive's own extraction can be raced out of its
  * directory (docs/limits.md). Both functions block and pull or push bytes through
  * callbacks: run on a thread of their own.
+ *
+ * One entry that fails loses no other: it is noted by its name, counted, and both
+ * functions go on. In the end they return -1 with the first of the reasons and how many
+ * there were; what is unpacked stays. What ends a stream at once is a stream that is
+ * damaged, a limit passed and a disk that is full. ${result} is filled in either case.
  */
 #ifndef TRANSFER_TREE_H
 #define TRANSFER_TREE_H
@@ -14,32 +19,42 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "transfer/ignore.h"
 
 #define TREE_ENTRIES_MAX 1000000
 #define TREE_RATIO_MAX   200 /* unpacked bytes a packed byte, past the first 16 MiB */
 #define TREE_DEPTH_MAX   128 /* directories within each other */
 #define TREE_PATH_MAX    4096
+#define TREE_LINKS_MAX   65536                /* names of files that have more than one */
+#define TREE_HOLES_MAX   4096                 /* of one file; behind them holes are zeros */
+#define TREE_XATTRS_MAX  ((size_t)64 << 10)   /* bytes of attributes of one entry */
+#define TREE_SPARSE_MAX  ((uint64_t)16 << 40) /* bytes of one file with its holes */
+#define TREE_LATER_MAX   ((size_t)8 << 20)    /* bytes kept of directories until the end */
 
 enum tree_compression { TREE_COMPRESSION_NONE, TREE_COMPRESSION_GZIP, TREE_COMPRESSION_ZSTD };
 
 /* Blocks for the next bytes: > 0, 0 at the end, -1 with ${err}. The bytes are good
  * until the next call. */
-typedef ssize_t tree_pull(void *cookie, const void **bytes, struct err *);
+typedef ssize_t tree_pull(void *cookie, const void **bytes, struct err *err);
 /* Takes bytes; -1 with ${err} stops the packing. */
 typedef int tree_push(void *cookie, const void *bytes, size_t, struct err *);
 
+/* Entries, files and bytes are the same at both ends, or something was lost. */
 struct tree_result {
 	uint64_t entries; /* as the archive has them, its root too */
 	uint64_t files;   /* those of them that are no directories */
-	uint64_t bytes;   /* of content */
-	uint64_t skipped; /* each was noted */
+	uint64_t bytes;   /* of content, holes not counted */
+	uint64_t skipped; /* no entry was made of it, or nothing of the entry; each was noted */
+	uint64_t ignored; /* left out by patterns; a directory and all in it are one */
+	uint64_t failed;  /* each was noted */
 };
 
-/* Entries are refused or defused one by one: absolute names, "..", links that lead
- * out, devices and the like are errors that name the entry (PERMISSION_DENIED or
- * INVALID_ARGUMENT; nothing after it is unpacked); setuid, setgid and sticky bits
- * are dropped; owners are ours. Files are written as transfer/place.h does but for
- * the syncing, which is once for the tree. ${root} is the directory to unpack into. */
+/* Modes, times to the nanosecond, symbolic and hard links, user.* attributes and holes
+ * come out as they went in. Setuid, setgid and sticky bits are dropped; owners are ours.
+ * An entry that is absolute, has "..", leads out by a link or is a device fails
+ * (PERMISSION_DENIED or INVALID_ARGUMENT). Each file is written beside its name and
+ * renamed; the syncing is once for the tree. ${root} is the directory to unpack into;
+ * its own mode and time stay. */
 struct tree_unpack {
 	int root;
 	tree_pull *pull;
@@ -50,9 +65,12 @@ struct tree_unpack {
 };
 int tree_unpack(const struct tree_unpack *, struct tree_result *, struct err *);
 
-/* ${name} beneath ${root} (a file, or a tree whose content appears as "./..."). Symbolic
- * links are packed as links. Sockets and devices are noted and skipped. A file that
- * shrinks while it is read is ABORTED. */
+/*
+ * ${name} beneath ${root} (a file, or a tree whose content appears as "./..."). Symbolic
+ * links are packed as links; those that lead out, sockets, pipes, devices and what cannot
+ * be opened are noted and skipped. What changes while it is read fails (ABORTED): what is
+ * missing of its size is sent as zeros, since the header that promised it has gone.
+ */
 struct tree_pack {
 	int root;
 	const char *name; /* "." for all of it */
@@ -60,7 +78,9 @@ struct tree_pack {
 	tree_push *push;
 	void (*note)(void *cookie, const char *text);
 	void *cookie;
-	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
+	const struct ignore *exclude; /* of paths beneath ${name}; may be NULL */
+	bool git_ignore;   /* heed .gitignore files, also above the tree; leave .git out */
+	bool follow_links; /* pack what symbolic links lead to, wherever that is */
 };
 int tree_pack(const struct tree_pack *, struct tree_result *, struct err *);
 

@@ -12,12 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "base/text.h"
-#include "transfer/tree.h"
 #include "transfer/link.h"
+#include "transfer/tree_later.h"
+#include "transfer/tree_report.h"
 
 #define RATIO_FREE ((uint64_t)16 << 20) /* bytes that may come before the ratio counts */
 #define PART_NAME  ".towline-unpack"
@@ -25,11 +26,23 @@
 struct unpack {
 	const struct tree_unpack *opt;
 	struct tree_result *result;
+	struct tree_report report;
+	struct tree_later later;
+	struct archive *a;
+	struct archive_entry *entry;
 	uint64_t packed;  /* bytes pulled */
+	uint64_t dropped; /* bytes of content that went nowhere */
 	uint64_t claimed; /* bytes the entries so far say they have */
+	bool over;        /* the stream is damaged, or a limit passed: nothing can come any more */
 	int dir;          /* the directory of the last entry, kept for its neighbours */
 	char dir_path[TREE_PATH_MAX];
 	struct err err; /* of the pull */
+};
+
+/* An entry, as the functions that make it want it. */
+struct target {
+	const char *path; /* clean, beneath the root */
+	const char *last; /* its name in u->dir */
 };
 
 static la_ssize_t on_read(struct archive *a, void *cookie, const void **bytes)
@@ -42,22 +55,6 @@ static la_ssize_t on_read(struct archive *a, void *cookie, const void **bytes)
 	else
 		u->packed += (uint64_t)n;
 	return n;
-}
-
-static void note(struct unpack *u, const char *path, const char *why)
-{
-	struct text t;
-
-	u->result->skipped++;
-	if (u->opt->note == NULL)
-		return;
-	text_init(&t, TREE_PATH_MAX + 256);
-	text_addf(&t, "skipped ");
-	text_add_plain(&t, path, strlen(path));
-	text_addf(&t, ": %s", why);
-	if (!t.failed)
-		u->opt->note(u->opt->cookie, t.data);
-	text_free(&t);
 }
 
 /*
@@ -116,130 +113,206 @@ static int enter_parent(struct unpack *u, const char *path, const char **last, s
 	return u->dir < 0 ? -1 : 0;
 }
 
-/* More bytes than so many packed ones can honestly be: a bomb. */
-static int check_ratio(const struct unpack *u, uint64_t unpacked, const char *path, struct err *err)
+/* Nothing after it can be had. */
+static int end_stream(struct unpack *u)
 {
-	if (unpacked > RATIO_FREE && unpacked / TREE_RATIO_MAX > u->packed)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
-		    "%s: the archive unpacks to more than %d times its size", path, TREE_RATIO_MAX);
+	u->over = true;
+	return -1;
+}
+
+/* More bytes than so many packed ones can honestly be: a bomb. */
+static int check_ratio(struct unpack *u, const char *path, struct err *err)
+{
+	uint64_t unpacked = u->result->bytes + u->dropped;
+
+	if (unpacked <= RATIO_FREE || unpacked / TREE_RATIO_MAX <= u->packed)
+		return 0;
+	err_set(err, GRPC_RESOURCE_EXHAUSTED,
+	    "%s: the archive unpacks to more than %d times its size", path, TREE_RATIO_MAX);
+	return end_stream(u);
+}
+
+static int write_block(
+    int fd, const uint8_t *at, size_t len, off_t offset, const char *path, struct err *err)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, at, len, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_sys(err, errno, "%s", path);
+		at += n;
+		offset += n;
+		len -= (size_t)n;
+	}
 	return 0;
 }
 
 /* Writes the blocks where they belong; a hole stays one. */
-static int write_blocks(
-    struct unpack *u, struct archive *a, int fd, const char *path, uint64_t size, struct err *err)
+static int write_blocks(struct unpack *u, int fd, const char *path, uint64_t size, struct err *err)
 {
 	const void *bytes;
 	size_t len;
 	la_int64_t offset;
 	int r;
 
-	while ((r = archive_read_data_block(a, &bytes, &len, &offset)) == ARCHIVE_OK ||
+	while ((r = archive_read_data_block(u->a, &bytes, &len, &offset)) == ARCHIVE_OK ||
 	    r == ARCHIVE_WARN) {
-		const uint8_t *at = bytes;
 		if (offset < 0 || (uint64_t)offset > size || len > size - (uint64_t)offset)
 			return err_set(err, GRPC_INVALID_ARGUMENT,
 			    "%s: more data than the archive's header says", path);
 		u->result->bytes += len;
-		if (check_ratio(u, u->result->bytes, path, err) != 0)
+		if (check_ratio(u, path, err) != 0 ||
+		    write_block(fd, bytes, len, offset, path, err) != 0)
 			return -1;
-		while (len > 0) {
-			ssize_t n = pwrite(fd, at, len, offset);
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n < 0)
-				return err_sys(err, errno, "%s", path);
-			at += n;
-			offset += n;
-			len -= (size_t)n;
-		}
 	}
-	if (r != ARCHIVE_EOF)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: %s", path, archive_error_string(a));
+	if (r == ARCHIVE_EOF)
+		return 0;
+	err_set(err, GRPC_INVALID_ARGUMENT, "%s: %s", path, archive_error_string(u->a));
+	return end_stream(u);
+}
+
+/* Those of users; others would be rights. A file system without them has none. */
+static int set_attributes(struct unpack *u, int fd, const char *path, struct err *err)
+{
+	const char *name;
+	const void *value;
+	size_t len, all = 0;
+
+	archive_entry_xattr_reset(u->entry);
+	while (archive_entry_xattr_next(u->entry, &name, &value, &len) == ARCHIVE_OK) {
+		if (strncmp(name, "user.", 5) != 0)
+			continue;
+		all += len;
+		if (all > TREE_XATTRS_MAX)
+			return err_set(err, GRPC_INVALID_ARGUMENT,
+			    "%s: more than %zu bytes of extended attributes", path,
+			    TREE_XATTRS_MAX);
+		if (fsetxattr(fd, name, value, len, 0) != 0 && errno != EOPNOTSUPP)
+			return err_sys(err, errno, "%s: extended attributes", path);
+	}
 	return 0;
 }
 
-static int fill_file(struct unpack *u, struct archive *a, struct archive_entry *e, int fd,
-    const char *path, struct err *err)
+static struct timespec time_of(struct archive_entry *e)
 {
-	uint64_t size = (uint64_t)archive_entry_size(e);
-	struct timespec times[2] = { { .tv_nsec = UTIME_NOW },
-		{ .tv_sec = archive_entry_mtime(e), .tv_nsec = archive_entry_mtime_nsec(e) } };
+	struct timespec t = { .tv_nsec = UTIME_OMIT };
 
-	if (write_blocks(u, a, fd, path, size, err) != 0 ||
-	    check_ratio(u, u->claimed, path, err) != 0)
+	if (archive_entry_mtime_is_set(e)) {
+		t.tv_sec = archive_entry_mtime(e);
+		t.tv_nsec = archive_entry_mtime_nsec(e);
+	}
+	return t;
+}
+
+static int fill_file(struct unpack *u, int fd, const char *path, struct err *err)
+{
+	uint64_t size = (uint64_t)archive_entry_size(u->entry);
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, time_of(u->entry) };
+
+	if (write_blocks(u, fd, path, size, err) != 0)
 		return -1;
-	if (ftruncate(fd, (off_t)size) != 0)
+	if (archive_entry_sparse_count(u->entry) > 0 && ftruncate(fd, (off_t)size) != 0)
 		return err_sys(err, errno, "%s", path);
-	if (fchmod(fd, archive_entry_perm(e) & 0777) != 0)
+	if (set_attributes(u, fd, path, err) != 0)
+		return -1;
+	if (fchmod(fd, archive_entry_perm(u->entry) & 0777) != 0)
 		return err_sys(err, errno, "%s: mode", path);
-	if (archive_entry_mtime_is_set(e) && futimens(fd, times) != 0)
+	if (futimens(fd, times) != 0)
 		return err_sys(err, errno, "%s: modification time", path);
 	return 0;
 }
 
 /* Complete under another name first, then renamed. */
-static int unpack_file(struct unpack *u, struct archive *a, struct archive_entry *e,
-    const char *path, const char *last, struct err *err)
+static int unpack_file(struct unpack *u, const struct target *t, struct err *err)
 {
-	int fd =
-	    openat(u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(u->dir, PART_NAME, flags, 0600);
 
 	if (fd < 0 && errno == EEXIST && unlinkat(u->dir, PART_NAME, 0) == 0)
-		fd = openat(
-		    u->dir, PART_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		fd = openat(u->dir, PART_NAME, flags, 0600);
 	if (fd < 0)
-		return err_sys(err, errno, "%s", path);
-	int r = fill_file(u, a, e, fd, path, err);
+		return err_sys(err, errno, "%s", t->path);
+	int r = fill_file(u, fd, t->path, err);
 	close(fd);
-	if (r == 0 && renameat(u->dir, PART_NAME, u->dir, last) != 0)
-		r = err_sys(err, errno, "%s", path);
+	if (r == 0 && renameat(u->dir, PART_NAME, u->dir, t->last) != 0)
+		r = err_sys(err, errno, "%s", t->path);
 	if (r != 0)
 		unlinkat(u->dir, PART_NAME, 0);
 	return r;
 }
 
-static int unpack_directory(
-    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
+/* What comes next goes into it: so its mode and time come last. */
+static int unpack_directory(struct unpack *u, const struct target *t, struct err *err)
 {
-	mode_t mode = (archive_entry_perm(e) & 0777) | 0700; /* what comes next goes into it */
+	mode_t mode = archive_entry_perm(u->entry) & 0777;
 	struct stat st;
 
-	if (mkdirat(u->dir, last, mode) != 0) {
+	if (mkdirat(u->dir, t->last, mode | 0700) != 0) {
 		if (errno != EEXIST)
-			return err_sys(err, errno, "%s", path);
-		if (fstatat(u->dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
+			return err_sys(err, errno, "%s", t->path);
+		if (fstatat(u->dir, t->last, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
 			return err_set(err, GRPC_FAILED_PRECONDITION,
-			    "%s: something that is no directory is there", path);
+			    "%s: something that is no directory is there", t->path);
 	}
-	int fd = openat(u->dir, last, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(u->dir, t->last, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(err, errno, "%s", path);
-	int r = fchmod(fd, mode) != 0 ? err_sys(err, errno, "%s: mode", path) : 0;
+		return err_sys(err, errno, "%s", t->path);
+	int r = set_attributes(u, fd, t->path, err);
+	if (fchmod(fd, mode | 0700) != 0 && r == 0)
+		r = err_sys(err, errno, "%s: mode", t->path);
 	close(fd);
+	if (r == 0 && !tree_later_add(&u->later, t->path, mode, time_of(u->entry)))
+		tree_report_say(&u->report, t->path, "too many directories to keep its time");
 	return r;
 }
 
-static int unpack_symlink(
-    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
+static int unpack_symlink(struct unpack *u, const struct target *t, struct err *err)
 {
-	const char *target = archive_entry_symlink(e);
+	const char *link = archive_entry_symlink(u->entry);
+	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, time_of(u->entry) };
 
-	if (target == NULL || target[0] == '\0')
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a symbolic link to nowhere", path);
-	if (!link_stays_inside(path, target))
+	if (link == NULL || link[0] == '\0')
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "%s: a symbolic link to nowhere", t->path);
+	if (!link_stays_inside(t->path, link))
 		return err_set(err, GRPC_PERMISSION_DENIED,
-		    "%s: a symbolic link that leads out of the directory", path);
+		    "%s: a symbolic link that leads out of the directory", t->path);
 	if (!u->opt->links) {
-		note(u, path, "a symbolic link");
-		u->result->files--;
+		tree_report_skip(&u->report, t->path, "a symbolic link");
 		return 0;
 	}
-	if (symlinkat(target, u->dir, PART_NAME) != 0 &&
-	    (unlinkat(u->dir, PART_NAME, 0) != 0 || symlinkat(target, u->dir, PART_NAME) != 0))
-		return err_sys(err, errno, "%s", path);
-	if (renameat(u->dir, PART_NAME, u->dir, last) != 0) {
-		err_sys(err, errno, "%s", path);
+	if (symlinkat(link, u->dir, PART_NAME) != 0 &&
+	    (unlinkat(u->dir, PART_NAME, 0) != 0 || symlinkat(link, u->dir, PART_NAME) != 0))
+		return err_sys(err, errno, "%s", t->path);
+	(void)utimensat(u->dir, PART_NAME, times, AT_SYMLINK_NOFOLLOW);
+	if (renameat(u->dir, PART_NAME, u->dir, t->last) != 0) {
+		err_sys(err, errno, "%s", t->path);
+		unlinkat(u->dir, PART_NAME, 0);
+		return -1;
+	}
+	return 0;
+}
+
+/* Another name for the file ${name} in ${dir}, in place of what has it. */
+static int link_file(struct unpack *u, int dir, const char *name, const struct target *t,
+    const char *link, struct err *err)
+{
+	struct stat st, old;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return err_sys(err, errno, "%s: a link to %s", t->path, link);
+	if (!S_ISREG(st.st_mode))
+		return err_set(
+		    err, GRPC_PERMISSION_DENIED, "%s: a link to what is no file", t->path);
+	if (fstatat(u->dir, t->last, &old, AT_SYMLINK_NOFOLLOW) == 0 && old.st_dev == st.st_dev &&
+	    old.st_ino == st.st_ino)
+		return 0; /* a link to itself among them */
+	if (linkat(dir, name, u->dir, PART_NAME, 0) != 0 &&
+	    (unlinkat(u->dir, PART_NAME, 0) != 0 || linkat(dir, name, u->dir, PART_NAME, 0) != 0))
+		return err_sys(err, errno, "%s: a link to %s", t->path, link);
+	if (renameat(u->dir, PART_NAME, u->dir, t->last) != 0) {
+		err_sys(err, errno, "%s", t->path);
 		unlinkat(u->dir, PART_NAME, 0);
 		return -1;
 	}
@@ -247,84 +320,130 @@ static int unpack_symlink(
 }
 
 /* A second name for a file of the same archive. */
-static int unpack_hardlink(
-    struct unpack *u, struct archive_entry *e, const char *path, const char *last, struct err *err)
+static int unpack_hardlink(struct unpack *u, const struct target *t, struct err *err)
 {
-	char target[TREE_PATH_MAX], name[BENEATH_NAME_MAX];
-	struct stat st;
-	int r = -1;
+	char link[TREE_PATH_MAX], name[BENEATH_NAME_MAX];
 
-	if (clean_name(archive_entry_hardlink(e), target, err) != 0)
-		return err_wrap(err, "%s: a link to", path);
-	int dir = beneath_parent(u->opt->root, target, false, BENEATH_NO_LINKS, name, err);
+	if (clean_name(archive_entry_hardlink(u->entry), link, err) != 0)
+		return err_wrap(err, "%s: a link to", t->path);
+	int dir = beneath_parent(u->opt->root, link, false, BENEATH_NO_LINKS, name, err);
 	if (dir < 0)
-		return err_wrap(err, "%s: a link to", path);
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		err_sys(err, errno, "%s: a link to %s", path, target);
-	else if (!S_ISREG(st.st_mode))
-		err_set(err, GRPC_PERMISSION_DENIED, "%s: a link to what is no file", path);
-	else if (unlinkat(u->dir, last, 0) != 0 && errno != ENOENT)
-		err_sys(err, errno, "%s", path);
-	else if (linkat(dir, name, u->dir, last, 0) != 0)
-		err_sys(err, errno, "%s: a link to %s", path, target);
-	else
-		r = 0;
+		return err_wrap(err, "%s: a link to", t->path);
+	int r = link_file(u, dir, name, t, link, err);
 	close(dir);
 	return r;
 }
 
 /* A header that promises more than its bytes can be is a bomb. */
-static int count_entry(struct unpack *u, struct archive_entry *e, const char *path, struct err *err)
+static int check_size(struct unpack *u, const char *path, struct err *err)
 {
-	uint64_t max = u->opt->max_entries != 0 ? u->opt->max_entries : TREE_ENTRIES_MAX;
-	la_int64_t size = archive_entry_size(e);
+	la_int64_t size = archive_entry_size(u->entry);
 
-	if (++u->result->entries > max)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
-		    "%s: the archive has more than %" PRIu64 " entries", path, max);
 	if (size < 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a negative size", path);
-	if (archive_entry_filetype(e) != AE_IFDIR)
-		u->result->files++;
-	if (archive_entry_filetype(e) != AE_IFREG)
+	if (archive_entry_filetype(u->entry) != AE_IFREG)
 		return 0;
-	if (__builtin_add_overflow(u->claimed, (uint64_t)size, &u->claimed) ||
-	    (u->opt->max_bytes != 0 && u->claimed > u->opt->max_bytes))
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
-		    "%s: the archive unpacks to too many bytes", path);
+	if ((uint64_t)size > TREE_SPARSE_MAX ||
+	    __builtin_add_overflow(u->claimed, (uint64_t)size, &u->claimed) ||
+	    (u->opt->max_bytes != 0 && u->claimed > u->opt->max_bytes)) {
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s: the archive unpacks to too many bytes",
+		    path);
+		return end_stream(u);
+	}
 	return 0;
 }
 
-static int unpack_entry(
-    struct unpack *u, struct archive *a, struct archive_entry *e, struct err *err)
+static int count_entry(struct unpack *u, const char *path, struct err *err)
 {
-	const char *raw = archive_entry_pathname(e), *last;
-	char path[TREE_PATH_MAX] = "";
+	uint64_t max = u->opt->max_entries != 0 ? u->opt->max_entries : TREE_ENTRIES_MAX;
 
-	if (raw == NULL)
-		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "entry %" PRIu64 " of the archive has no readable name",
-		    u->result->entries + 1);
-	if (count_entry(u, e, raw, err) != 0 || clean_name(raw, path, err) != 0)
-		return -1;
-	if (path[0] == '\0')
-		return 0; /* the root is there */
-	if (enter_parent(u, path, &last, err) != 0)
-		return err_wrap(err, "%s", path);
-	if (archive_entry_hardlink(e) != NULL)
-		return unpack_hardlink(u, e, path, last, err);
-	switch (archive_entry_filetype(e)) {
+	u->result->entries++;
+	if (archive_entry_filetype(u->entry) != AE_IFDIR)
+		u->result->files++;
+	if (u->result->entries <= max)
+		return check_size(u, path, err);
+	err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s: the archive has more than %" PRIu64 " entries",
+	    path, max);
+	return end_stream(u);
+}
+
+static int make_entry(struct unpack *u, const struct target *t, struct err *err)
+{
+	if (archive_entry_hardlink(u->entry) != NULL)
+		return unpack_hardlink(u, t, err);
+	switch (archive_entry_filetype(u->entry)) {
 	case AE_IFREG:
-		return unpack_file(u, a, e, path, last, err);
+		return unpack_file(u, t, err);
 	case AE_IFDIR:
-		return unpack_directory(u, e, path, last, err);
+		return unpack_directory(u, t, err);
 	case AE_IFLNK:
-		return unpack_symlink(u, e, path, last, err);
+		return unpack_symlink(u, t, err);
 	default:
 		return err_set(err, GRPC_PERMISSION_DENIED,
 		    "%s: the archive has a device, socket or pipe; only files, directories and links are unpacked",
-		    path);
+		    t->path);
 	}
+}
+
+static int unpack_entry(struct unpack *u, struct err *err)
+{
+	const char *raw = archive_entry_pathname(u->entry);
+	char path[TREE_PATH_MAX] = "";
+	struct target t = { .path = path };
+
+	if (count_entry(u, raw != NULL ? raw : "", err) != 0)
+		return -1;
+	if (raw == NULL || raw[0] == '\0')
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "entry %" PRIu64 " of the archive has no readable name", u->result->entries);
+	if (clean_name(raw, path, err) != 0)
+		return -1;
+	if (path[0] == '\0')
+		return 0; /* the root is there */
+	if (enter_parent(u, path, &t.last, err) != 0)
+		return err_wrap(err, "%s", path);
+	return make_entry(u, &t, err);
+}
+
+/* Past what is left of an entry that could not be made. */
+static int drop_content(struct unpack *u, struct err *err)
+{
+	const void *bytes;
+	size_t len;
+	la_int64_t offset;
+	int r;
+
+	while ((r = archive_read_data_block(u->a, &bytes, &len, &offset)) == ARCHIVE_OK) {
+		u->dropped += len;
+		if (check_ratio(u, "what is left out", err) != 0)
+			return -1;
+	}
+	return 0; /* the next header says what is wrong with it */
+}
+
+/* Entry for entry; what cannot be made is told of, and what cannot go on ends it. */
+static int unpack_all(struct unpack *u, struct err *err)
+{
+	struct err why;
+	int got;
+
+	while ((got = archive_read_next_header(u->a, &u->entry)) <= ARCHIVE_OK &&
+	    got >= ARCHIVE_WARN) {
+		err_clear(&why);
+		if (unpack_entry(u, &why) == 0)
+			continue;
+		if (u->over || why.code == GRPC_RESOURCE_EXHAUSTED || u->err.code != GRPC_OK) {
+			*err = why;
+			return -1;
+		}
+		tree_report_fail(&u->report, &why);
+		if (drop_content(u, err) != 0)
+			return -1;
+	}
+	if (got == ARCHIVE_EOF)
+		return 0;
+	return err_set(
+	    err, GRPC_INVALID_ARGUMENT, "the archive is damaged: %s", archive_error_string(u->a));
 }
 
 static struct archive *open_reader(struct unpack *u, struct err *err)
@@ -350,29 +469,23 @@ static struct archive *open_reader(struct unpack *u, struct err *err)
 
 int tree_unpack(const struct tree_unpack *opt, struct tree_result *result, struct err *err)
 {
-	struct unpack u = { .opt = opt, .result = result, .dir = -1 };
-	struct archive_entry *e;
-	int r = 0, got = ARCHIVE_EOF;
+	struct unpack u = { .opt = opt,
+		.result = result,
+		.report = { .note = opt->note, .cookie = opt->cookie, .result = result },
+		.dir = -1 };
+	int r;
 
 	memset(result, 0, sizeof(*result));
-	struct archive *a = open_reader(&u, err);
-	while (a != NULL && r == 0 && (got = archive_read_next_header(a, &e)) <= ARCHIVE_OK &&
-	    got >= ARCHIVE_WARN)
-		r = unpack_entry(&u, a, e, err);
-	if (a == NULL || (r == 0 && got != ARCHIVE_EOF)) {
-		r = -1;
-		if (a != NULL)
-			err_set(err, GRPC_INVALID_ARGUMENT, "the archive is damaged: %s",
-			    archive_error_string(a));
-	}
+	r = (u.a = open_reader(&u, err)) != NULL ? unpack_all(&u, err) : -1;
 	if (u.err.code != GRPC_OK) {
 		*err = u.err; /* the stream broke, whatever libarchive made of it */
 		r = -1;
 	}
 	if (u.dir >= 0)
 		close(u.dir);
-	archive_read_free(a);
+	archive_read_free(u.a);
+	tree_later_apply(&u.later, opt->root);
 	if (r == 0 && result->entries > 0 && syncfs(opt->root) != 0 && errno != EBADF)
 		r = err_sys(err, errno, "sync");
-	return r;
+	return r == 0 ? tree_report_end(&u.report, err) : r;
 }
