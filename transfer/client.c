@@ -20,6 +20,7 @@ static void transfer_free(struct transfer *t)
 	timer_free(t->progress);
 	if (t->fd >= 0)
 		close(t->fd);
+	ignore_free(t->exclude);
 	free(t->sandbox);
 	free(t->workspace);
 	free(t->local);
@@ -109,6 +110,9 @@ struct transfer *transfer_create(
 		t->fd = -1;
 		t->recursive = r->recursive;
 		t->mode = r->mode;
+		t->git_ignore = r->git_ignore;
+		t->follow_links = r->follow_links;
+		t->compress = r->compress;
 		t->offset = r->offset;
 		t->length = r->length;
 		t->ops = r->ops;
@@ -142,6 +146,17 @@ void transfer_note(void *cookie, const char *text)
 
 	if (t->ops->note != NULL)
 		t->ops->note(t->cookie, text);
+}
+
+void transfer_take_report(struct transfer *t, const Towline__V1__TreeReport *r)
+{
+	if (r == NULL)
+		return;
+	t->result.skipped += r->skipped;
+	t->result.ignored += r->ignored;
+	t->result.failed += r->failed;
+	for (size_t i = 0; i < r->n_notes; i++)
+		transfer_note(t, r->notes[i]);
 }
 
 void transfer_free_unstarted(struct transfer *t)

@@ -33,6 +33,8 @@ struct transfer_result {
 	uint64_t files;      /* those that are no directories */
 	uint64_t skipped;    /* entries left out, each told through note() */
 	uint64_t kept;       /* of a download that failed: bytes the same one need not move again */
+	uint64_t ignored;    /* left out by patterns; a directory and all in it are one */
+	uint64_t failed;     /* entries lost, each told; the others are there */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */
 };
@@ -63,6 +65,9 @@ struct transfer_request {
 	size_t streams;             /* and so many ranges of it at a time; 0: one */
 	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
 	uint32_t mode;              /* upload: permission bits, 0: of the local file */
+	bool git_ignore;            /* upload of a tree: heed .gitignore; leave .git out */
+	bool follow_links;          /* upload of a tree: what they lead to instead of links */
+	bool compress;              /* of a tree: with zstd */
 	const struct transfer_ops *ops;
 	void *cookie;
 };

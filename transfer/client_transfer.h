@@ -3,6 +3,7 @@
 #ifndef TRANSFER_CLIENT_TRANSFER_H
 #define TRANSFER_CLIENT_TRANSFER_H
 
+#include "towline/v1/files.pb-c.h"
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
@@ -17,6 +18,8 @@ struct transfer {
 	int fd;      /* opened here, until a flow takes it */
 	bool recursive;
 	uint32_t mode;
+	bool git_ignore, follow_links, compress;
+	struct ignore *exclude; /* of an upload; NULL: none, or the flow has it */
 	uint64_t offset, length;
 	const struct transfer_ops *ops;
 	void *cookie;
@@ -28,6 +31,7 @@ struct transfer {
 	struct fetch *fetch; /* of a file's download, instead of a call and a flow */
 	struct timer *progress;
 	uint64_t moved, total;
+	uint64_t sent; /* bytes the far end says it has sent, of a download */
 	bool answered; /* the message that says all went well has come */
 	struct transfer_result result;
 	struct err err; /* the first thing that went wrong */
@@ -45,6 +49,9 @@ void transfer_fail(struct transfer *, const struct err *);
 
 /* To be called whenever one of the call, the job and the flows is over. */
 void transfer_check_done(struct transfer *);
+
+/* The far end's part of what became of a tree: counted, and told. */
+void transfer_take_report(struct transfer *, const Towline__V1__TreeReport *);
 
 /* flow_env.note, with the transfer as cookie. */
 void transfer_note(void *cookie, const char *text);

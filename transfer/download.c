@@ -14,6 +14,7 @@
 #include "transfer/etag.h"
 #include "transfer/flow.h"
 #include "transfer/transfers.h"
+#include "transfer/tree_notes.h"
 
 struct download {
 	struct job job; /* first; opens what is asked for, while ${opening} */
@@ -27,6 +28,7 @@ struct download {
 	struct stat st;
 	uint64_t bytes; /* to send */
 	char etag[ETAG_SIZE];
+	struct tree_notes notes; /* the flow's thread's, until it ends */
 	struct err err;
 };
 
@@ -36,6 +38,7 @@ static void download_free(struct download *d)
 	outflow_free(d->flow);
 	if (d->fd >= 0)
 		close(d->fd);
+	tree_notes_free(&d->notes);
 	codec_free(d->request);
 	free(d);
 }
@@ -126,10 +129,12 @@ static void run_open(struct job *job)
 
 static void send_message(struct download *d, const Openshell__V1__DownloadFileResponse *r)
 {
-	uint8_t packed[512];
+	size_t len;
+	uint8_t *packed = codec_pack_new(&r->base, &len);
 
-	if (framed_send(d->call, packed, codec_pack(&r->base, packed)) != 0)
+	if (packed == NULL || framed_send(d->call, packed, len) != 0)
 		err_set(&d->err, GRPC_INTERNAL, "the answer could not be sent");
+	free(packed);
 }
 
 static bool has_holes(const struct stat *st)
@@ -165,6 +170,7 @@ static void send_trailer(struct download *d, struct flow_result *result)
 {
 	Openshell__V1__DownloadFileResponse r = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__INIT;
 	Openshell__V1__DownloadFileTrailer trailer = OPENSHELL__V1__DOWNLOAD_FILE_TRAILER__INIT;
+	Towline__V1__TreeReport report;
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 
 	digest.algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
@@ -172,6 +178,9 @@ static void send_trailer(struct download *d, struct flow_result *result)
 	trailer.digest = &digest;
 	trailer.bytes = result->wire;
 	trailer.entries = result->entries;
+	if (d->request->as_archive)
+		trailer.tree = &report;
+	tree_notes_report(&d->notes, result, &report);
 	if (d->request->prefix_bytes != 0)
 		trailer.digest_bytes = result->wire + d->request->prefix_bytes;
 	r.payload_case = OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER;
@@ -198,7 +207,7 @@ static void flow_ended(void *cookie, const struct err *err)
 		download_free(d);
 		return;
 	}
-	if (d->err.code == GRPC_OK)
+	if (d->err.code == GRPC_OK || result.complete)
 		send_trailer(d, &result);
 	finish(d);
 }
@@ -215,13 +224,48 @@ static enum tree_compression compression_of(const Openshell__V1__DownloadFileReq
 	}
 }
 
+static void flow_note(void *cookie, const char *text)
+{
+	tree_notes_add(&((struct download *)cookie)->notes, text);
+}
+
+/* The request's patterns; NULL: it has none, or the download has failed. */
+static struct ignore *take_exclude(struct download *d)
+{
+	const Openshell__V1__DownloadFileRequest *q = d->request;
+	const char **list = q->n_exclude > 0 ? calloc(q->n_exclude + 1, sizeof(*list)) : NULL;
+	struct ignore *patterns = NULL;
+
+	if (q->n_exclude == 0)
+		return NULL;
+	if (list == NULL)
+		err_set(&d->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	for (size_t i = 0; list != NULL && i < q->n_exclude; i++)
+		list[i] = q->exclude[i];
+	if (list != NULL && (patterns = ignore_list(list, &d->err)) == NULL)
+		err_wrap(&d->err, "exclude");
+	free(list);
+	return patterns;
+}
+
+static struct outflow *start_tree(struct download *d, const struct flow_env *env)
+{
+	struct outflow_tree tree = { .name = d->name,
+		.compression = compression_of(d->request),
+		.exclude = take_exclude(d) };
+
+	if (d->err.code != GRPC_OK)
+		return NULL;
+	return outflow_tree(env, d->call, d->fd, &tree, &d->err);
+}
+
 static void start_flow(struct download *d)
 {
 	struct flow_env env = { .loop = d->transfers->loop,
 		.workers = d->transfers->workers,
 		.ended = flow_ended,
+		.note = flow_note,
 		.cookie = d };
-
 	struct outflow_range range = { .offset = d->request->offset,
 		.bytes = d->bytes,
 		.prefix = d->request->prefix_bytes,
@@ -230,8 +274,7 @@ static void start_flow(struct download *d)
 	send_header(d);
 	if (d->err.code == GRPC_OK) {
 		d->flow = d->request->as_archive
-		    ? outflow_tree(
-			  &env, d->call, d->fd, d->name, compression_of(d->request), &d->err)
+		    ? start_tree(d, &env)
 		    : outflow_range(&env, d->call, d->fd, &range, d->request->remote_path, &d->err);
 	}
 	if (d->flow != NULL)
@@ -282,8 +325,9 @@ static int check_request(const Openshell__V1__DownloadFileRequest *q, struct err
 	if (q->remote_path[0] == '\0')
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "remote_path: empty; name what to download");
-	if (q->n_exclude > 0)
-		return err_set(err, GRPC_UNIMPLEMENTED, "exclude is not served yet; leave it out");
+	if (q->n_exclude > 0 && !q->as_archive)
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "exclude is for archives, not for files");
 	if (q->as_archive &&
 	    (q->offset != 0 || q->length != 0 || q->prefix_bytes != 0 || q->if_match[0] != '\0'))
 		return err_set(err, GRPC_INVALID_ARGUMENT,

@@ -48,12 +48,13 @@ struct flow_env {
 };
 
 struct flow_result {
-	uint64_t bytes;   /* of content */
-	uint64_t wire;    /* bytes that went through the call */
-	uint64_t entries; /* of a tree */
-	uint64_t files;   /* of a tree: those that are no directories */
-	uint64_t skipped;
-	bool same;                   /* nothing was written: a file of that content was there */
+	uint64_t bytes;                    /* of content */
+	uint64_t wire;                     /* bytes that went through the call */
+	uint64_t entries;                  /* of a tree */
+	uint64_t files;                    /* of a tree: those that are no directories */
+	uint64_t skipped, ignored, failed; /* as in struct tree_result */
+	bool same;     /* nothing was written: a file of that content was there */
+	bool complete; /* of a tree: the stream came to its end, though entries may have failed */
 	uint8_t digest[DIGEST_SIZE]; /* XXH3-128 of the bytes that went through the call */
 };
 
@@ -75,9 +76,18 @@ struct outflow_range {
 struct outflow *outflow_range(const struct flow_env *, struct framed *, int fd,
     const struct outflow_range *, const char *name, struct err *);
 
-/* ${root} is taken, ${name} copied: as in struct tree_pack. */
-struct outflow *outflow_tree(const struct flow_env *, struct framed *, int root, const char *name,
-    enum tree_compression, struct err *);
+/* As in struct tree_pack. */
+struct outflow_tree {
+	const char *name; /* copied */
+	enum tree_compression compression;
+	struct ignore *exclude; /* taken in any case; may be NULL */
+	bool git_ignore, follow_links;
+};
+
+/* Takes ${root}. A tree without a file in it is FAILED_PRECONDITION: who meant it knows
+ * why, and who did not has named the wrong directory. */
+struct outflow *outflow_tree(
+    const struct flow_env *, struct framed *, int root, const struct outflow_tree *, struct err *);
 
 void outflow_sent(struct outflow *, size_t bytes); /* from framed_ops.sent */
 

@@ -22,6 +22,20 @@ static void flow_used(void *cookie, size_t bytes)
 		framed_credit(t->call, bytes);
 }
 
+/* What came is what was sent. */
+static int check_tree(const struct transfer *t, const struct flow_result *r, struct err *err)
+{
+	if (r->entries != t->result.entries)
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " entries came of the %" PRIu64 " that were sent", t->remote,
+		    r->entries, t->result.entries);
+	if (r->wire != t->sent)
+		return err_set(err, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " bytes came of the %" PRIu64 " that were sent", t->remote,
+		    r->wire, t->sent);
+	return 0;
+}
+
 static void flow_ended(void *cookie, const struct err *err)
 {
 	struct transfer *t = cookie;
@@ -34,13 +48,11 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->result.bytes = r.bytes;
 	t->result.wire_bytes = r.wire;
 	t->result.files = t->recursive ? r.files : 1;
-	t->result.skipped = r.skipped;
+	t->result.skipped += r.skipped;
+	t->result.failed += r.failed;
 	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
-	if (copy.code == GRPC_OK && t->recursive && t->user_fd < 0 &&
-	    r.entries != t->result.entries)
-		err_set(&copy, GRPC_DATA_LOSS,
-		    "%s: %" PRIu64 " entries came of the %" PRIu64 " that were sent", t->remote,
-		    r.entries, t->result.entries);
+	if (copy.code == GRPC_OK && t->recursive && t->user_fd < 0)
+		check_tree(t, &r, &copy);
 	if (copy.code != GRPC_OK)
 		transfer_fail(t, &copy);
 	transfer_check_done(t);
@@ -103,6 +115,8 @@ static int take_trailer(
 	t->answered = true;
 	t->result.has_digest = has;
 	t->result.entries = trailer->entries;
+	t->sent = trailer->bytes;
+	transfer_take_report(t, trailer->tree);
 	inflow_eof(t->in, has ? trailer->digest->value.data : NULL);
 	return 0;
 }
@@ -157,8 +171,12 @@ static void call_over(struct transfer *t, const struct err *why)
 
 static void call_end(void *cookie, const struct err *status)
 {
+	struct transfer *t = cookie;
 	struct err none = { 0 };
 
+	/* Behind a trailer an error is about single entries of a tree: the rest goes on. */
+	if (t->answered && t->recursive && t->err.code == GRPC_OK && status != NULL)
+		t->err = *status;
 	call_over(cookie, status != NULL ? status : &none);
 }
 
@@ -178,7 +196,7 @@ static const struct framed_ops call_ops = {
 	.closed = call_closed,
 };
 
-static int send_request(struct transfer *t, struct err *err)
+static int send_request(struct transfer *t, const char *const *exclude, struct err *err)
 {
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
 	Openshell__Datamodel__V1__WorkspaceSelector scope =
@@ -190,6 +208,11 @@ static int send_request(struct transfer *t, struct err *err)
 	q.sandbox = t->sandbox;
 	q.remote_path = t->remote;
 	q.as_archive = t->recursive;
+	q.compression = t->compress ? TOWLINE__V1__COMPRESSION__COMPRESSION_ZSTD
+				    : TOWLINE__V1__COMPRESSION__COMPRESSION_UNSPECIFIED;
+	q.exclude = (char **)exclude;
+	while (exclude != NULL && exclude[q.n_exclude] != NULL)
+		q.n_exclude++;
 	q.offset = t->offset;
 	q.length = t->length;
 	if (t->workspace[0] != '\0')
@@ -281,11 +304,11 @@ static int start_fetch(struct transfer *t, const struct transfer_request *r, str
 	return t->fetch != NULL ? 0 : -1;
 }
 
-static int start_call(struct transfer *t, struct err *err)
+static int start_call(struct transfer *t, const char *const *exclude, struct err *err)
 {
 	if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
 		return -1;
-	if (send_request(t, err) == 0)
+	if (send_request(t, t->recursive ? exclude : NULL, err) == 0)
 		return 0;
 	framed_cancel(t->call, err);
 	t->call = NULL;
@@ -303,7 +326,7 @@ struct transfer *transfer_download(
 	if ((t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err_sys(err, errno, "/");
 	else if (make_absolute(&t->local, err) == 0 &&
-	    (is_file ? start_fetch(t, r, err) : start_call(t, err)) == 0)
+	    (is_file ? start_fetch(t, r, err) : start_call(t, r->exclude, err)) == 0)
 		return t;
 	transfer_free_unstarted(t);
 	return NULL;

@@ -419,15 +419,22 @@ static int unpack(struct lane *lane, void *arg, struct err *err)
 	struct unpacker unpacker = { .flow = i, .lane = lane };
 	struct tree_unpack u = { .pull = pull, .note = tell, .cookie = &unpacker, .links = true };
 	const void *rest;
+	struct err broken;
 	ssize_t n;
 
 	if ((u.root = i->open(i->open_arg, err)) < 0)
 		return -1;
 	int r = tree_unpack(&u, &i->tree, err);
 	/* Padding behind the archive's end belongs to the stream. */
-	while (r == 0 && (n = lane_read(lane, &rest, err)) != 0)
-		r = n < 0 ? -1 : 0;
+	while (i->tree.complete && (n = lane_read(lane, &rest, &broken)) != 0)
+		if (n < 0) {
+			i->tree.complete = false;
+			*err = broken;
+			r = -1;
+		}
 	close(u.root);
+	if (i->tree.complete && i->tree.files == 0 && i->tree.failed == 0)
+		r = err_set(err, GRPC_FAILED_PRECONDITION, "the archive has no file in it");
 	return r;
 }
 
@@ -441,17 +448,23 @@ static void lane_used(void *cookie, size_t bytes)
 static void lane_ended(void *cookie, int result, const struct err *err)
 {
 	struct inflow *i = cookie;
+	struct err wrong;
 
 	i->result.bytes = i->tree.bytes;
 	i->result.entries = i->tree.entries;
 	i->result.files = i->tree.files;
 	i->result.skipped = i->tree.skipped;
+	i->result.failed = i->tree.failed;
+	i->result.complete = i->tree.complete;
 	if (result != 0)
 		i->err = *err;
 	lane_free(i->lane);
 	i->lane = NULL;
-	if (i->err.code == GRPC_OK)
-		check_digest(i, &i->err);
+	/* What was damaged under way is worse than an entry that could not be made. */
+	if (i->tree.complete && check_digest(i, &wrong) != 0) {
+		i->result.complete = false;
+		i->err = wrong;
+	}
 	i->ended = true;
 	i->env.flow.ended(i->env.flow.cookie, &i->err);
 }

@@ -37,7 +37,7 @@ struct outflow {
 
 	/* A tree: */
 	struct lane *lane;
-	enum tree_compression compression;
+	struct outflow_tree options;
 	struct tree_result tree;
 };
 
@@ -74,6 +74,7 @@ void outflow_free(struct outflow *o)
 		lane_free(o->lane);
 	if (o->fd >= 0)
 		close(o->fd);
+	ignore_free(o->options.exclude);
 	digest_free(o->digest);
 	free(o->name);
 	free(o);
@@ -386,12 +387,20 @@ static int pack(struct lane *lane, void *arg, struct err *err)
 	struct packer packer = { .flow = o, .lane = lane };
 	struct tree_pack p = { .root = o->fd,
 		.name = o->name,
-		.compression = o->compression,
+		.compression = o->options.compression,
+		.exclude = o->options.exclude,
+		.git_ignore = o->options.git_ignore,
+		.follow_links = o->options.follow_links,
 		.push = push,
 		.note = tell,
 		.cookie = &packer };
 
-	return tree_pack(&p, &o->tree, err);
+	int r = tree_pack(&p, &o->tree, err);
+	if (!o->tree.complete || o->tree.files > 0)
+		return r;
+	o->tree.complete = false;
+	return err_set(err, GRPC_FAILED_PRECONDITION, "there is no file in it%s",
+	    o->tree.ignored > 0 ? " but what patterns leave out" : ", only directories");
 }
 
 static void lane_data(void *cookie, struct slice s)
@@ -418,6 +427,9 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 	o->result.entries = o->tree.entries;
 	o->result.files = o->tree.files;
 	o->result.skipped = o->tree.skipped;
+	o->result.ignored = o->tree.ignored;
+	o->result.failed = o->tree.failed;
+	o->result.complete = o->tree.complete && o->err.code == GRPC_OK;
 	if (result != 0 && o->err.code == GRPC_OK)
 		o->err = *err;
 	lane_free(o->lane);
@@ -428,13 +440,15 @@ static void lane_ended(void *cookie, int result, const struct err *err)
 static const struct lane_ops lane_ops = { .data = lane_data, .ended = lane_ended };
 
 struct outflow *outflow_tree(const struct flow_env *env, struct framed *call, int root,
-    const char *name, enum tree_compression compression, struct err *err)
+    const struct outflow_tree *options, struct err *err)
 {
-	struct outflow *o = outflow_create(env, call, root, name, err);
+	struct outflow *o = outflow_create(env, call, root, options->name, err);
 
-	if (o == NULL)
+	if (o == NULL) {
+		ignore_free(options->exclude);
 		return NULL;
-	o->compression = compression;
+	}
+	o->options = *options;
 	if ((o->lane = lane_start(env->loop, FLOW_WINDOW, pack, o, &lane_ops, o, err)) == NULL) {
 		o->fd = -1;
 		outflow_free(o);

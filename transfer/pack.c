@@ -104,6 +104,14 @@ static int write_header(struct pack *p, const char *path, const struct stat *st,
 	return r < ARCHIVE_WARN ? archive_failed(p) : 0;
 }
 
+/* libarchive escapes other names, and no reader has the escapes undone. */
+static bool name_is_plain(const char *name)
+{
+	for (; *name > ' ' && *name < 0x7f && *name != '%' && *name != '='; name++)
+		;
+	return *name == '\0';
+}
+
 /* Attributes that are users' own: others speak of rights that are not ours to give. */
 static void add_attributes(struct pack *p, int fd, const char *path)
 {
@@ -115,6 +123,10 @@ static void add_attributes(struct pack *p, int fd, const char *path)
 		const char *name = p->attributes + at;
 		if (strncmp(name, "user.", 5) != 0)
 			continue;
+		if (!name_is_plain(name)) {
+			skip(p, path, "an extended attribute with an odd name");
+			continue;
+		}
 		if ((n = fgetxattr(fd, name, value, TREE_XATTRS_MAX)) < 0)
 			continue;
 		all += (size_t)n;
@@ -177,6 +189,7 @@ static void describe_content(struct pack *p, int fd, const struct stat *st)
 
 	p->extents = 1;
 	p->data[0] = (struct extent){ 0, size };
+	archive_entry_set_size(p->entry, st->st_size); /* sparse entries are checked against it */
 	if ((uint64_t)st->st_blocks * 512 >= size)
 		return;
 	find_extents(p, fd, size);
@@ -536,5 +549,6 @@ int tree_pack(const struct tree_pack *opt, struct tree_result *result, struct er
 			archive_write_fail(p.a); /* no trailer: a broken archive must look broken */
 	}
 	pack_free(&p);
+	result->complete = r == 0;
 	return r == 0 ? tree_report_end(&p.report, err) : r;
 }

@@ -24,12 +24,28 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->result.entries = r.entries;
 	t->result.files = t->recursive ? r.files : 1;
 	t->result.skipped = r.skipped;
+	t->result.ignored = r.ignored;
+	t->result.failed = r.failed;
 	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
-	if (copy.code != GRPC_OK)
+	if (copy.code != GRPC_OK && t->recursive)
+		err_wrap(&copy, "%s", t->local);
+	if (copy.code != GRPC_OK && !r.complete)
 		transfer_fail(t, &copy);
 	else if (t->call != NULL)
 		framed_end(t->call);
+	if (r.complete && t->err.code == GRPC_OK)
+		t->err = copy; /* the rest goes on */
 	transfer_check_done(t);
+}
+
+/* As many entries and bytes as were sent, but for those of which is said that they failed. */
+static bool tree_is_whole(const struct transfer *t, const Openshell__V1__UploadFileResponse *r)
+{
+	if (r->tree != NULL && r->tree->failed > 0)
+		return true;
+	return r->bytes_written == t->result.bytes &&
+	    (r->entries == 0 || r->entries == t->result.entries) &&
+	    (r->tree == NULL || r->tree->files == t->result.files);
 }
 
 /* What the sandbox has stored is what we have sent, or the upload has failed. */
@@ -38,10 +54,9 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 	struct err err;
 
 	t->answered = true;
-	if (t->recursive) {
-		if (r->bytes_written == t->result.bytes &&
-		    (r->entries == 0 || r->entries == t->result.entries))
-			return;
+	transfer_take_report(t, r->tree);
+	if (t->recursive && !tree_is_whole(t, r)) {
+		/* said below */
 	} else if (r->digest != NULL && r->digest->value.len == DIGEST_SIZE) {
 		t->result.has_digest = true;
 		if (memcmp(r->digest->value.data, t->result.digest, DIGEST_SIZE) == 0)
@@ -147,6 +162,18 @@ static int send_metadata(struct transfer *t, const struct stat *st, struct err *
 	return r == 0 ? 0 : err_set(err, GRPC_UNAVAILABLE, "the call takes no metadata");
 }
 
+static struct outflow *start_tree(struct transfer *t, const struct flow_env *env, struct err *err)
+{
+	struct outflow_tree tree = { .name = ".",
+		.compression = t->compress ? TREE_COMPRESSION_ZSTD : TREE_COMPRESSION_NONE,
+		.exclude = t->exclude,
+		.git_ignore = t->git_ignore,
+		.follow_links = t->follow_links };
+
+	t->exclude = NULL; /* taken */
+	return outflow_tree(env, t->call, t->fd, &tree, err);
+}
+
 static int start_flow(struct transfer *t, const struct stat *st, struct err *err)
 {
 	struct flow_env env = { .loop = t->loop,
@@ -159,7 +186,7 @@ static int start_flow(struct transfer *t, const struct stat *st, struct err *err
 	    send_metadata(t, st, err) != 0)
 		return -1;
 	t->total = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
-	t->out = t->recursive ? outflow_tree(&env, t->call, t->fd, ".", TREE_COMPRESSION_NONE, err)
+	t->out = t->recursive ? start_tree(t, &env, err)
 			      : outflow_file(&env, t->call, t->fd,
 				    S_ISREG(st->st_mode) ? t->total : UINT64_MAX, t->local, err);
 	if (t->out != NULL)
@@ -208,6 +235,10 @@ struct transfer *transfer_upload(
 
 	if (t == NULL)
 		return NULL;
+	if (r->exclude != NULL && (t->exclude = ignore_list(r->exclude, err)) == NULL) {
+		transfer_free_unstarted(t);
+		return NULL;
+	}
 	t->job.run = run_open;
 	t->job.done = after_open;
 	t->working = true;

@@ -47,6 +47,7 @@ struct tree_result {
 	uint64_t skipped; /* no entry was made of it, or nothing of the entry; each was noted */
 	uint64_t ignored; /* left out by patterns; a directory and all in it are one */
 	uint64_t failed;  /* each was noted */
+	bool complete;    /* the stream came to its end, whatever became of entries */
 };
 
 /* Modes, times to the nanosecond, symbolic and hard links, user.* attributes and holes

@@ -485,6 +485,7 @@ int tree_unpack(const struct tree_unpack *opt, struct tree_result *result, struc
 		close(u.dir);
 	archive_read_free(u.a);
 	tree_later_apply(&u.later, opt->root);
+	result->complete = r == 0;
 	if (r == 0 && result->entries > 0 && syncfs(opt->root) != 0 && errno != EBADF)
 		r = err_sys(err, errno, "sync");
 	return r == 0 ? tree_report_end(&u.report, err) : r;

@@ -8,6 +8,7 @@
 #include "transfer/flow.h"
 #include "transfer/journal.h"
 #include "transfer/transfers.h"
+#include "transfer/tree_notes.h"
 
 struct upload {
 	struct transfers *transfers;
@@ -19,12 +20,14 @@ struct upload {
 	bool has_digest; /* of an archive: known at its beginning, checked at its end */
 	uint8_t digest[DIGEST_SIZE];
 	bool answered;
+	struct tree_notes notes; /* the flow's thread's, until it ends */
 };
 
 static void upload_free(struct upload *u)
 {
 	transfers_leave(u->transfers, u->archive);
 	inflow_free(u->flow);
+	tree_notes_free(&u->notes);
 	free(u->path);
 	free(u);
 }
@@ -33,7 +36,8 @@ static void answer(struct upload *u, const struct flow_result *result, const str
 {
 	Openshell__V1__UploadFileResponse r = OPENSHELL__V1__UPLOAD_FILE_RESPONSE__INIT;
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
-	uint8_t packed[128];
+	Towline__V1__TreeReport report;
+	size_t len;
 	struct err failed = *err;
 
 	u->answered = true;
@@ -43,11 +47,16 @@ static void answer(struct upload *u, const struct flow_result *result, const str
 	r.bytes_written = result->bytes;
 	r.entries = result->entries;
 	r.skipped = result->same;
-	if (!u->archive)
-		r.digest = &digest;
-	if (failed.code == GRPC_OK &&
-	    framed_send(u->call, packed, codec_pack(&r.base, packed)) != 0)
+	r.digest = &digest;
+	tree_notes_report(&u->notes, result, &report);
+	if (u->archive)
+		r.tree = &report;
+	/* Of a tree of which entries failed both are sent, what became of it and why. */
+	uint8_t *packed = codec_pack_new(&r.base, &len);
+	if ((failed.code == GRPC_OK || result->complete) &&
+	    (packed == NULL || framed_send(u->call, packed, len) != 0))
 		err_set(&failed, GRPC_INTERNAL, "the answer could not be sent");
+	free(packed);
 	framed_finish(u->call, failed.code == GRPC_OK ? NULL : &failed);
 }
 
@@ -222,6 +231,11 @@ static enum place_exists exists_of(Towline__V1__IfExists e)
 	}
 }
 
+static void flow_note(void *cookie, const char *text)
+{
+	tree_notes_add(&((struct upload *)cookie)->notes, text);
+}
+
 static int open_root(void *arg, struct err *err)
 {
 	struct upload *u = arg;
@@ -254,6 +268,7 @@ static struct inflow *start_flow(
 	struct inflow_env env = { .flow = { .loop = t->loop,
 				      .workers = t->workers,
 				      .ended = flow_ended,
+				      .note = flow_note,
 				      .cookie = u },
 		.used = flow_used };
 	struct place_options o = {

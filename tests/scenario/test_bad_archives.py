@@ -57,9 +57,11 @@ def hard(target):
     ids=lambda value: value.replace("/", "_") if isinstance(value, str) else "",
 )
 def test_refused(unpack, ready, entries, words):
-    with fails(DENIED, words):
+    """Alone: what is beside it is unpacked."""
+    with fails(DENIED, words, f"1 of {len(entries) + 1} entries"):
         unpack(make_tar([*entries, ("after", {}, b"")]))
-    assert listing(ready) in (["tree"], ["tree", "tree/good"], ["tree", "tree/sub"])
+    made = ["tree", "tree/after", "tree/good", "tree/sub"]
+    assert listing(ready) in (made[:2], made[:3], made[:2] + made[3:])
 
 
 def test_links_are_not_followed(unpack, ready):
@@ -141,7 +143,7 @@ def lying(name, size, content=b"", pax=None):
 def test_lying_headers(unpack, ready):
     with fails(INVALID, "short"):
         unpack(lying("short", 100_000, b"x" * 1000))
-    with fails(INVALID, "huge"):
+    with fails(EXHAUSTED, "huge"):
         unpack(lying("huge", 1 << 62, b"x" * 512))
     with fails(INVALID):  # the extended header's size counts
         unpack(lying("pax", 10, b"x" * 512, {"size": "-5"}))

@@ -157,11 +157,6 @@ def test_bad_targets(files, ready):
     assert listing(ready) == ["dir", "out", "pipe"]
 
 
-def test_what_is_not_served_yet_says_so(files):
-    with fails(grpc.StatusCode.UNIMPLEMENTED, "exclude"):
-        files.download("f", exclude=["*"])
-
-
 def test_first_message(files):
     with fails(grpc.StatusCode.INVALID_ARGUMENT, "metadata"):
         files._upload(iter([files.request(chunk=b"x")]), timeout=30)
