@@ -287,35 +287,66 @@ int sync_get_done(const struct sync_body *b, struct err *err)
 	return 0;
 }
 
-/* Entries: the kind and two flags in a byte, the mode if it is another, then what the kind
- * has. */
+/* Entries: the kind and flags in a byte; of the path what is between the beginning and the
+ * end that it shares with the one before, and how long these are if that is not as before
+ * too; the mode if it is another; then what the kind has. A directory of files of one size
+ * whose names are counted up takes some five bytes each. */
 
 #define ENTRY_KIND     0x07
-#define ENTRY_OTHER    0x08 /* another mode than the one before */
+#define ENTRY_MODE     0x08 /* another than that of the one before */
 #define ENTRY_DIGESTED 0x10
+#define ENTRY_SIZE     0x20 /* another */
+#define ENTRY_SHAPE    0x40 /* another: what is shared, and how much is between */
 
 void sync_entries_init(struct sync_entries *s)
 {
 	s->path[0] = s->link[0] = '\0';
+	s->len = 0;
+	s->shape = (struct sync_shape){ 0 };
 	s->mode = 0644;
+	s->size = 0;
 	s->mtime = 0;
+}
+
+static struct sync_shape shape_of(const char *path, size_t len, const struct sync_entries *s)
+{
+	struct sync_shape shape = { 0 };
+	size_t most = len < s->len ? len : s->len;
+
+	while (shape.head < most && path[shape.head] == s->path[shape.head])
+		shape.head++;
+	while (shape.tail < most - shape.head &&
+	    path[len - 1 - shape.tail] == s->path[s->len - 1 - shape.tail])
+		shape.tail++;
+	shape.between = len - shape.head - shape.tail;
+	return shape;
+}
+
+static bool is_same_shape(const struct sync_shape *a, const struct sync_shape *b)
+{
+	return a->head == b->head && a->tail == b->tail && a->between == b->between;
 }
 
 void sync_put_entry(struct sync_out *o, struct sync_entries *s, const struct sync_entry *e)
 {
-	size_t same = 0, len = strlen(e->path);
-	uint8_t head = (uint8_t)e->kind;
+	size_t len = strlen(e->path);
+	struct sync_shape shape = shape_of(e->path, len, s);
+	uint8_t flags = (uint8_t)e->kind;
 
-	while (e->path[same] != '\0' && e->path[same] == s->path[same])
-		same++;
-	head |= e->mode != s->mode ? ENTRY_OTHER : 0;
-	head |= e->has_digest ? ENTRY_DIGESTED : 0;
-	sync_put_raw(o, &head, 1);
-	sync_put_number(o, same);
-	sync_put_text(o, e->path + same);
-	if (e->mode != s->mode)
+	flags |= e->mode != s->mode ? ENTRY_MODE : 0;
+	flags |= e->has_digest ? ENTRY_DIGESTED : 0;
+	flags |= e->kind == SYNC_KIND_FILE && e->size != s->size ? ENTRY_SIZE : 0;
+	flags |= is_same_shape(&shape, &s->shape) ? 0 : ENTRY_SHAPE;
+	sync_put_raw(o, &flags, 1);
+	if (flags & ENTRY_SHAPE) {
+		sync_put_number(o, shape.head);
+		sync_put_number(o, shape.tail);
+		sync_put_number(o, shape.between);
+	}
+	sync_put_raw(o, e->path + shape.head, shape.between);
+	if (flags & ENTRY_MODE)
 		sync_put_number(o, e->mode);
-	if (e->kind == SYNC_KIND_FILE)
+	if (flags & ENTRY_SIZE)
 		sync_put_number(o, e->size);
 	if (e->kind == SYNC_KIND_LINK)
 		sync_put_text(o, e->link);
@@ -325,15 +356,46 @@ void sync_put_entry(struct sync_out *o, struct sync_entries *s, const struct syn
 	}
 	if (e->has_digest)
 		sync_put_raw(o, e->digest, DIGEST_SIZE);
-	memcpy(s->path + same, e->path + same, len - same + 1);
+	memcpy(s->path, e->path, len + 1);
+	s->len = len;
+	s->shape = shape;
 	s->mode = e->mode;
+	s->size = e->kind == SYNC_KIND_FILE ? e->size : s->size;
+}
+
+/* The path, from the one before. */
+static void get_entry_path(struct sync_body *b, struct sync_entries *s, bool other)
+{
+	const struct sync_shape *shape = &s->shape;
+
+	if (other) {
+		uint64_t head = sync_get_number(b), tail = sync_get_number(b);
+		uint64_t between = sync_get_number(b);
+		bool fits = head < TREE_PATH_MAX && tail < TREE_PATH_MAX && between < TREE_PATH_MAX;
+		s->shape = fits ? (struct sync_shape){ (size_t)head, (size_t)tail, (size_t)between }
+				: (struct sync_shape){ .head = SIZE_MAX / 4 };
+	}
+	size_t len = shape->head + shape->between + shape->tail;
+	const uint8_t *bytes = sync_get_raw(b, shape->between);
+	if (bytes == NULL || shape->head + shape->tail > s->len || len >= TREE_PATH_MAX ||
+	    (shape->between > 0 && memchr(bytes, '\0', shape->between) != NULL)) {
+		b->bad = true;
+		return;
+	}
+	memmove(
+	    s->path + shape->head + shape->between, s->path + s->len - shape->tail, shape->tail);
+	memcpy(s->path + shape->head, bytes, shape->between);
+	s->path[len] = '\0';
+	s->len = len;
 }
 
 /* What the kind has. */
-static void get_kind(struct sync_body *b, struct sync_entries *s, struct sync_entry *e)
+static void get_kind(struct sync_body *b, struct sync_entries *s, struct sync_entry *e, bool size)
 {
-	if (e->kind == SYNC_KIND_FILE)
-		e->size = sync_get_number(b);
+	if (e->kind == SYNC_KIND_FILE) {
+		s->size = size ? sync_get_number(b) : s->size;
+		e->size = s->size;
+	}
 	if (e->kind == SYNC_KIND_LINK)
 		sync_get_text(b, s->link);
 	if (e->kind == SYNC_KIND_FILE || e->kind == SYNC_KIND_LINK) {
@@ -344,23 +406,22 @@ static void get_kind(struct sync_body *b, struct sync_entries *s, struct sync_en
 
 bool sync_get_entry(struct sync_body *b, struct sync_entries *s, struct sync_entry *e)
 {
-	const uint8_t *head, *digest;
+	const uint8_t *digest;
 
-	if (b->bad || b->at == b->end || (head = sync_get_raw(b, 1)) == NULL)
+	if (b->bad || b->at == b->end)
 		return false;
-	*e = (struct sync_entry){
-		.kind = (enum sync_kind)(*head & ENTRY_KIND), .path = s->path, .link = s->link
-	};
-	uint64_t same = sync_get_number(b);
-	if (e->kind < SYNC_KIND_FILE || e->kind > SYNC_KIND_OTHER || same > strlen(s->path))
+	uint8_t flags = *b->at++;
+	*e = (struct sync_entry){ .kind = (enum sync_kind)(flags & ENTRY_KIND),
+		.path = s->path,
+		.link = s->link,
+		.has_digest = (flags & ENTRY_DIGESTED) != 0 };
+	if (e->kind < SYNC_KIND_FILE || e->kind > SYNC_KIND_OTHER)
 		b->bad = true;
-	else
-		get_rest(b, s->path, (size_t)same);
-	if (*head & ENTRY_OTHER)
+	get_entry_path(b, s, (flags & ENTRY_SHAPE) != 0);
+	if (flags & ENTRY_MODE)
 		s->mode = (mode_t)(sync_get_number(b) & 0777);
 	e->mode = s->mode;
-	get_kind(b, s, e);
-	e->has_digest = (*head & ENTRY_DIGESTED) != 0;
+	get_kind(b, s, e, (flags & ENTRY_SIZE) != 0);
 	if (e->has_digest && (digest = sync_get_raw(b, DIGEST_SIZE)) != NULL)
 		memcpy(e->digest, digest, DIGEST_SIZE);
 	if (!b->bad && !sync_path_is_clean(s->path))

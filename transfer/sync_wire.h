@@ -146,9 +146,17 @@ int sync_get_done(const struct sync_body *, struct err *);
 
 /* Entries in batches: names and times as they differ from the one before. */
 
+struct sync_shape {
+	size_t head, tail; /* bytes of a path that the one before has too */
+	size_t between;    /* and that it has not */
+};
+
 struct sync_entries {
 	char path[TREE_PATH_MAX], link[TREE_PATH_MAX];
+	size_t len; /* of the path */
+	struct sync_shape shape;
 	mode_t mode;
+	uint64_t size;
 	int64_t mtime;
 };
 

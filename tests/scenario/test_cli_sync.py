@@ -2,9 +2,11 @@
 
 import os
 import random
+import signal
 import stat
 
 import pytest
+from conftest import wait_until
 from towline_cli import box  # noqa: F401
 
 SMALL = 64 << 10  # files below go whole
@@ -85,3 +87,239 @@ def test_all_goes_over_once(pair):
 def test_an_empty_directory(pair):
     assert pair()["files"] == 0
     assert pair.target.is_dir()
+
+
+def test_what_is_no_directory(box, pair):  # noqa: F811
+    pair.source.rmdir()
+    pair.source.write_text("a file")
+    box(*pair.words(), code=1)
+
+
+def test_without_a_source(pair):
+    pair.source.rmdir()
+    done = pair.text(code=1)
+    assert "No such file" in done.err
+    assert not pair.target.exists() or not any(pair.target.iterdir())
+
+
+def wire(result):
+    return result["sent_bytes"] + result["received_bytes"]
+
+
+def test_changed_added_and_removed(pair):
+    fill(pair.source)
+    pair()
+    (pair.source / "f").write_bytes(b"two")
+    (pair.source / "d/new").write_bytes(b"new")
+    (pair.source / "none").unlink()
+    (pair.source / "empty").rmdir()
+    (pair.source / "link").unlink()
+    (pair.source / "link").symlink_to("f")
+    result = pair()
+    assert (result["files"], result["made"], result["deleted"]) == (2, 1, 0)
+    assert (pair.target / "none").exists()
+    result = pair("--delete")
+    assert (result["files"], result["deleted"]) == (0, 2)
+    assert pair.same()
+
+
+def test_kinds_change(pair):
+    fill(pair.source)
+    pair()
+    (pair.source / "f").unlink()
+    (pair.source / "f").mkdir()
+    (pair.source / "f/in").write_text("in")
+    (pair.source / "link").unlink()
+    (pair.source / "link").write_text("a file now")
+    (pair.source / "d/run").unlink()
+    (pair.source / "d/run").symlink_to("e")
+    for path in (pair.source / "d/e").iterdir():
+        path.unlink()
+    (pair.source / "d/e").rmdir()
+    (pair.source / "d/e").write_text("no directory any more")
+    done = pair.text(code=1)
+    assert "d/e: a directory that is not empty is in its place" in done.err
+    pair("--delete")
+    assert pair.same()
+
+
+def test_only_the_time_differs(pair):
+    fill(pair.source)
+    pair()
+    for name in ("f", "d/e/g"):
+        os.utime(pair.source / name, ns=(5, 5))
+    (pair.source / "d/run").chmod(0o700)
+    result = pair()
+    assert wire(result) < 10_000 + 12 * 700
+    assert pair.same()
+    os.utime(pair.source / "d/e/g", ns=(6, 6))
+    result = pair("--checksum")
+    assert (result["files"], result["touched"], result["content_bytes"]) == (0, 1, 0)
+    assert pair.same()
+
+
+def test_checksum_finds_what_time_does_not(pair):
+    fill(pair.source)
+    pair()
+    info = (pair.source / "f").stat()
+    (pair.source / "f").write_bytes(b"owt")
+    os.utime(pair.source / "f", ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert pair()["files"] == 0
+    assert pair("--checksum")["files"] == 1
+    assert pair.same()
+
+
+def test_of_a_large_file_only_what_differs_goes_over(pair):
+    data = bytearray(random.Random(3).randbytes(32 << 20))
+    (pair.source / "large").write_bytes(data)
+    pair()
+    data[10 << 20:10 << 20] = b"some bytes more in the middle, so that all behind them moves"
+    data[20 << 20:(20 << 20) + 1000] = bytes(1000)
+    del data[:777]
+    (pair.source / "large").write_bytes(data)
+    result = pair()
+    assert pair.same()
+    assert result["content_bytes"] < 100_000
+    assert wire(result) < 300_000
+    (pair.source / "large").write_bytes(data[: 1 << 20])
+    assert wire(pair()) < 150_000
+    assert pair.same()
+
+
+def test_a_dry_run_changes_nothing(pair):
+    fill(pair.source)
+    done = pair.text("--dry-run")
+    assert not pair.target.exists()
+    assert "send d/e/g\n" in done.out and "make d/\n" in done.out
+    assert "send d/new\\x0aline\n" in done.out  # what could forge a line is escaped
+    pair()
+    (pair.source / "f").unlink()
+    (pair.source / "d/e/g").write_bytes(b"short")
+    before = picture(pair.target)
+    done = pair.text("--dry-run", "--delete")
+    assert sorted(done.out.splitlines()) == ["delete f", "send d/e/g"]
+    assert picture(pair.target) == before
+    result = pair("-n", "--delete")
+    assert (result["files"], result["deleted"], result["dry_run"]) == (1, 1, True)
+
+
+def test_what_is_excluded_is_left_alone(pair):
+    (pair.source / "cache").mkdir()
+    (pair.source / "cache/a").write_text("a")
+    (pair.source / "x.o").write_text("o")
+    (pair.source / "x.c").write_text("c")
+    (pair.target / "cache").mkdir(parents=True)
+    (pair.target / "cache/theirs").write_text("kept")
+    (pair.target / "d").mkdir()
+    (pair.target / "d/y.o").write_text("kept")
+    (pair.target / "d/gone").write_text("gone")
+    done = pair.text("--delete", "-x", "*.o", "--exclude", "cache/")
+    assert {p for p in picture(pair.target)} == {"x.c", "cache", "cache/theirs", "d", "d/y.o"}
+    assert pair.up or "d: kept" in done.err
+
+
+def test_links_do_not_lead_out(pair):
+    """Neither what is written nor what is deleted goes by way of a link."""
+    outside = pair.box.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    (pair.source / "d").mkdir()
+    (pair.source / "d/f").write_text("f")
+    (pair.target).mkdir(exist_ok=True)
+    (pair.target / "d").symlink_to(outside)
+    (pair.target / "gone").symlink_to(outside)
+    pair("--delete")
+    assert pair.same()
+    assert [p.name for p in outside.iterdir()] == ["precious"]
+
+
+def test_links_that_lead_out(pair):
+    (pair.source / "absolute").symlink_to("/etc/passwd")
+    (pair.source / "up").symlink_to("../../x")
+    result = pair(code=0 if pair.up else 23)
+    assert result["skipped"] == (0 if pair.up else 2)
+    assert pair.same() == pair.up
+
+
+def test_what_is_no_file_is_skipped(pair):
+    os.mkfifo(pair.source / "fifo")
+    (pair.source / "f").write_text("f")
+    result = pair(code=23)
+    assert (result["files"], result["skipped"]) == (1, 1)
+    assert not (pair.target / "fifo").exists()
+
+
+def test_setuid_does_not_go_over(pair):
+    (pair.source / "s").write_text("s")
+    (pair.source / "s").chmod(0o6755)
+    pair()
+    assert stat.S_IMODE((pair.target / "s").stat().st_mode) == 0o755
+    assert pair()["touched"] == 0
+
+
+def test_names_are_not_read_as_terminals_do(pair):
+    (pair.source / "\x1b[2Jx").write_text("x")
+    done = pair.text("--verbose")
+    assert "\x1b" not in done.out + done.err
+    assert "send \\x1b[2Jx\n" in done.out
+    assert pair.same()
+
+
+def test_a_file_that_changes_all_the_time(pair):
+    """It is whole, as it was at one time, or it is not there and somebody says so."""
+    import threading
+
+    path = pair.source / "log"
+    path.write_bytes(b"a" * 3_000_000)
+    (pair.source / "other").write_text("x")
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            with path.open("r+b") as file:
+                file.write(os.urandom(1) * 3_000_000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            result = pair(code=None)
+            assert (pair.target / "other").read_text() == "x"
+            if result["failed"] == 0:
+                assert (pair.target / "log").stat().st_size == 3_000_000
+    finally:
+        done.set()
+        writer.join()
+    pair()
+    assert pair.same()
+
+
+@pytest.mark.parametrize("who", ["client", "supervisor"])
+def test_killed_in_the_middle(pair, ready, who):
+    """What was there is whole; the same command again finishes it and leaves no part file."""
+    rnd = random.Random(4)
+    for i in range(40):
+        (pair.source / f"f{i}").write_bytes(rnd.randbytes(2_000_000))
+    whole = {path.name: path.read_bytes() for path in pair.source.iterdir()}
+    victim = pair.box.popen(*pair.words())
+    wait_until(lambda: pair.target.exists() and any(p.name.startswith("f") for p in pair.target.iterdir()), 20, "a file")
+    if who == "client":
+        victim.kill()
+    else:
+        os.kill(ready.find_supervisor(), signal.SIGKILL)
+    victim.communicate(timeout=60)
+    for path in pair.target.iterdir():
+        if not path.name.startswith("."):
+            assert path.read_bytes() == whole[path.name]
+    if who == "supervisor":
+        return
+    pair()
+    assert pair.same()
+
+
+def test_usage(box):  # noqa: F811
+    for words in (["a", "b"], ["x:a", "y:b"], ["-", "x:a"], ["x:a"]):
+        box("sync", *words, code=2)
+    (box.here / "tree").mkdir()
+    box("sandbox", "sync", "tree", "box:tree")
+    assert "NOT_FOUND" in box("-o", "json", "sync", "tree", "none:tree", code=1).err

@@ -59,6 +59,21 @@ static const struct sync_entry entries[] = {
 	    .digest = "0123456789abcde" },
 	{ .kind = SYNC_KIND_LINK, .path = "b", .mode = 0644, .link = "../x", .mtime = -5 },
 	{ .kind = SYNC_KIND_OTHER, .path = "c", .mode = 0600 },
+	{ .kind = SYNC_KIND_FILE, .path = "d/n0001.txt", .mode = 0600, .size = 4096, .mtime = 9 },
+	{ .kind = SYNC_KIND_FILE, .path = "d/n0002.txt", .mode = 0600, .size = 4096, .mtime = 8 },
+	{ .kind = SYNC_KIND_FILE, .path = "d/n0003.txt", .mode = 0600, .size = 4096, .mtime = 7 },
+	{ .kind = SYNC_KIND_FILE, .path = "d/n0010.txt", .mode = 0600, .size = 4096, .mtime = 7 },
+	{ .kind = SYNC_KIND_FILE, .path = "d/n0010.txtt", .mode = 0600, .size = 4097, .mtime = 7 },
+	{ .kind = SYNC_KIND_FILE,
+	    .path = "d/n0010.txttttt",
+	    .mode = 0600,
+	    .size = 4097,
+	    .mtime = 7 },
+	{ .kind = SYNC_KIND_FILE,
+	    .path = "d/n0010.txttttz",
+	    .mode = 0600,
+	    .size = 4097,
+	    .mtime = 7 },
 };
 
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))

@@ -1,0 +1,131 @@
+/*
+ * What one end of a sync is told by the other: records onto a target, or to a source. The
+ * first byte says which, and the options. Whatever the bytes, nothing may appear or change
+ * outside of the directory: what is beside it is looked at after each run.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/beneath.h"
+#include "transfer/sync_peer.h"
+
+#define OF_SOURCE  0x01
+#define PRUNE      0x02
+#define DRY_RUN    0x04
+#define CHECKSUM   0x08
+#define SAFE_LINKS 0x10
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+	const uint8_t *data;
+	size_t left, step;
+};
+
+static ssize_t pull(void *cookie, const void **bytes, struct err *err)
+{
+	struct input *in = cookie;
+	size_t n = in->left < in->step ? in->left : in->step;
+
+	(void)err;
+	*bytes = in->data;
+	in->data += n;
+	in->left -= n;
+	return (ssize_t)n;
+}
+
+static int push(void *cookie, const void *bytes, size_t len, struct err *err)
+{
+	(void)cookie;
+	(void)bytes;
+	(void)len;
+	(void)err;
+	return 0;
+}
+
+static void stop(void *cookie, const struct err *why)
+{
+	(void)cookie;
+	(void)why;
+}
+
+/* "…/in" and "…/precious". Made once a process. */
+static int outside(void)
+{
+	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
+	static int fd = -1;
+
+	if (fd < 0 &&
+	    (mkdtemp(folder) == NULL ||
+		(fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+		mkdirat(fd, "precious", 0700) != 0))
+		abort();
+	return fd;
+}
+
+static void check_names(int folder, const char *name, size_t want)
+{
+	DIR *list = fdopendir(openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	size_t names = 0;
+
+	if (list == NULL)
+		abort();
+	while (readdir(list) != NULL)
+		names++;
+	closedir(list);
+	if (names != want)
+		abort();
+}
+
+static void make_file(int root, const char *name, size_t size)
+{
+	int fd = openat(root, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0 || ftruncate(fd, (off_t)size) != 0 || write(fd, name, strlen(name)) < 0)
+		abort();
+	close(fd);
+}
+
+static int make_tree(int folder)
+{
+	if (mkdirat(folder, "in", 0700) != 0 || mkdirat(folder, "in/d", 0700) != 0 ||
+	    symlinkat("../precious", folder, "in/l") != 0)
+		abort();
+	make_file(folder, "in/f", 10);
+	make_file(folder, "in/d/large", SYNC_SMALL + 10);
+	return openat(folder, "in", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	int folder = outside();
+	uint8_t how = size > 0 ? data[0] : 0;
+	struct input in = {
+		.data = data + (size > 0), .left = size - (size > 0), .step = how >= 128 ? 7 : 4096
+	};
+	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = &in };
+	struct sync_options o = { .prune = how & PRUNE,
+		.dry_run = how & DRY_RUN,
+		.checksum = how & CHECKSUM,
+		.safe_links = how & SAFE_LINKS };
+	struct sync_counts counts;
+	struct err err = { 0 };
+	int root = make_tree(folder);
+
+	if (how & OF_SOURCE)
+		sync_source(root, &o, &link, &counts, &err);
+	else
+		sync_target(root, &o, &link, &counts, &err);
+	close(root);
+	check_names(folder, ".", 4);
+	check_names(folder, "precious", 2);
+	if (beneath_remove_tree(folder, "in", &err) != 0)
+		abort();
+	return 0;
+}

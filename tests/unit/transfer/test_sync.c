@@ -1,0 +1,476 @@
+/* Both ends of a sync, joined by two pipes in memory, on two trees of real files. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/beneath.h"
+#include "support/alloc.h"
+#include "support/leak.h"
+#include "transfer/sync_peer.h"
+
+#define PIPE_SIZE ((size_t)512 << 10)
+
+/* Bytes one way. Full or empty, it makes its end wait. */
+struct pipe {
+	pthread_mutex_t lock;
+	pthread_cond_t moved;
+	uint8_t *data;
+	size_t at, len, pulled;
+	bool closed;
+	const char *why; /* it was broken off; NULL: the writer is done */
+	uint8_t *out;    /* what the reader has */
+};
+
+static void pipe_open(struct pipe *p)
+{
+	*p = (struct pipe){ .data = malloc(PIPE_SIZE), .out = malloc(PIPE_SIZE) };
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->moved, NULL);
+}
+
+static void pipe_free(struct pipe *p)
+{
+	pthread_mutex_destroy(&p->lock);
+	pthread_cond_destroy(&p->moved);
+	free(p->data);
+	free(p->out);
+}
+
+static void pipe_close(struct pipe *p, const char *why)
+{
+	pthread_mutex_lock(&p->lock);
+	if (!p->closed)
+		p->why = why;
+	p->closed = true;
+	pthread_cond_broadcast(&p->moved);
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* An end: what it is given, and what it says. */
+struct end {
+	struct pipe *in, *out;
+	int root;
+	struct sync_options options;
+	struct sync_counts counts;
+	struct err err;
+	int result;
+	int (*run)(int, const struct sync_options *, const struct sync_link *, struct sync_counts *,
+	    struct err *);
+	size_t notes;
+};
+
+static ssize_t pull(void *cookie, const void **bytes, struct err *err)
+{
+	struct pipe *p = ((struct end *)cookie)->in;
+	ssize_t n;
+
+	pthread_mutex_lock(&p->lock);
+	while (p->len == 0 && !p->closed)
+		pthread_cond_wait(&p->moved, &p->lock);
+	if (p->len == 0 && p->why != NULL) {
+		n = err_set(err, GRPC_CANCELLED, "%s", p->why);
+	} else {
+		n = (ssize_t)(p->len < 1000 ? p->len : p->len / 2);
+		memcpy(p->out, p->data, (size_t)n);
+		memmove(p->data, p->data + n, p->len - (size_t)n);
+		p->len -= (size_t)n;
+		*bytes = p->out;
+	}
+	pthread_cond_broadcast(&p->moved);
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+static int push(void *cookie, const void *bytes, size_t len, struct err *err)
+{
+	struct pipe *p = ((struct end *)cookie)->out;
+	int r = 0;
+
+	pthread_mutex_lock(&p->lock);
+	while (p->len + len > PIPE_SIZE && !p->closed)
+		pthread_cond_wait(&p->moved, &p->lock);
+	if (p->closed) {
+		r = err_set(err, GRPC_CANCELLED, "nobody reads");
+	} else {
+		memcpy(p->data + p->len, bytes, len);
+		p->len += len;
+	}
+	pthread_cond_broadcast(&p->moved);
+	pthread_mutex_unlock(&p->lock);
+	return r;
+}
+
+static void stop(void *cookie, const struct err *why)
+{
+	struct end *e = cookie;
+
+	(void)why;
+	pipe_close(e->in, "stopped");
+	pipe_close(e->out, "stopped");
+}
+
+static void note(void *cookie, const char *text)
+{
+	(void)text;
+	((struct end *)cookie)->notes++;
+}
+
+static void *end_main(void *cookie)
+{
+	struct end *e = cookie;
+	const struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = e };
+
+	e->options.cookie = e;
+	e->options.note = note;
+	e->result = e->run(e->root, &e->options, &link, &e->counts, &e->err);
+	pipe_close(e->out, e->result == 0 ? NULL : "the other end has failed");
+	pipe_close(e->in, e->result == 0 ? NULL : "the other end has failed");
+	return NULL;
+}
+
+struct trees {
+	struct leak *leak;
+	int folder, source, target;
+	struct end from, to;
+};
+
+static int make_folder(struct trees *t, const char *name)
+{
+	assert_int_equal(mkdirat(t->folder, name, 0755), 0);
+	int fd = openat(t->folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static int setup(void **state)
+{
+	struct trees *t = calloc(1, sizeof(*t));
+
+	t->leak = leak_begin();
+	t->folder = open(leak_folder(t->leak), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	t->source = make_folder(t, "source");
+	t->target = make_folder(t, "target");
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct trees *t = *state;
+	struct err err;
+
+	beneath_remove_tree(t->folder, "source", &err);
+	beneath_remove_tree(t->folder, "target", &err);
+	close(t->source);
+	close(t->target);
+	close(t->folder);
+	int r = leak_end(t->leak);
+	free(t);
+	return r;
+}
+
+static void sync_them(struct trees *t, const struct sync_options *o)
+{
+	struct pipe there, back;
+	pthread_t thread;
+
+	alloc_hold();
+	pipe_open(&there);
+	pipe_open(&back);
+	alloc_release();
+	t->from = (struct end){ &back, &there, t->source, .options = *o, .run = sync_source };
+	t->to = (struct end){ &there, &back, t->target, .options = *o, .run = sync_target };
+	assert_int_equal(pthread_create(&thread, NULL, end_main, &t->from), 0);
+	end_main(&t->to);
+	pthread_join(thread, NULL);
+	pipe_free(&there);
+	pipe_free(&back);
+}
+
+static void sync_well(struct trees *t, const struct sync_options *o)
+{
+	sync_them(t, o);
+	if (t->from.result != 0 || t->to.result != 0)
+		print_error("source: %s; target: %s\n", t->from.err.text, t->to.err.text);
+	assert_int_equal(t->from.result, 0);
+	assert_int_equal(t->to.result, 0);
+	assert_int_equal(t->from.counts.files, t->to.counts.files);
+	assert_int_equal(t->from.counts.same, t->to.counts.same);
+	assert_int_equal(t->from.counts.failed, t->to.counts.failed);
+	assert_int_equal(t->from.counts.sent, t->to.counts.received);
+	assert_int_equal(t->from.counts.received, t->to.counts.sent);
+}
+
+static void write_file(int root, const char *path, const void *bytes, size_t len)
+{
+	int fd = openat(root, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, len), len);
+	close(fd);
+}
+
+static void write_text(int root, const char *path, const char *text)
+{
+	write_file(root, path, text, strlen(text));
+}
+
+/* ${len} bytes that depend on ${seed}. */
+static void write_random(int root, const char *path, size_t len, uint32_t seed)
+{
+	uint8_t *bytes = malloc(len);
+
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+	write_file(root, path, bytes, len);
+	free(bytes);
+}
+
+static void assert_same_file(struct trees *t, const char *path)
+{
+	int a = openat(t->source, path, O_RDONLY | O_CLOEXEC);
+	int b = openat(t->target, path, O_RDONLY | O_CLOEXEC);
+	char x[4096], y[4096];
+	struct stat s1, s2;
+	ssize_t n;
+
+	assert_true(a >= 0 && b >= 0);
+	assert_int_equal(fstat(a, &s1), 0);
+	assert_int_equal(fstat(b, &s2), 0);
+	assert_int_equal(s1.st_mode, s2.st_mode);
+	assert_int_equal(s1.st_mtim.tv_nsec, s2.st_mtim.tv_nsec);
+	do {
+		n = read(a, x, sizeof(x));
+		assert_int_equal(read(b, y, sizeof(y)), n);
+		assert_memory_equal(x, y, (size_t)n);
+	} while (n > 0);
+	close(a);
+	close(b);
+}
+
+static bool is_there(int root, const char *path)
+{
+	struct stat st;
+
+	return fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void fill(int root)
+{
+	assert_int_equal(mkdirat(root, "d", 0755), 0);
+	write_text(root, "d/a", "a");
+	write_text(root, "d.a", "sorts behind d/a");
+	write_random(root, "large", 300000, 1);
+	assert_int_equal(symlinkat("d/a", root, "link"), 0);
+}
+
+static void a_tree_and_then_what_differs(void **state)
+{
+	const struct sync_options o = { .prune = false };
+	struct trees *t = *state;
+
+	fill(t->source);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.files, 3);
+	assert_int_equal(t->from.counts.directories, 1);
+	assert_int_equal(t->from.counts.links, 1);
+	assert_same_file(t, "d/a");
+	assert_same_file(t, "large");
+
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.files, 0);
+	assert_int_equal(t->from.counts.same, 5);
+
+	write_random(t->source, "large", 300000, 1); /* another time */
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.touched, 1);
+	assert_int_equal(t->from.counts.literal, 0);
+	assert_same_file(t, "large");
+
+	int fd = openat(t->source, "large", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "changed", 7, 150000), 7);
+	close(fd);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.files, 1);
+	assert_true(t->from.counts.literal < 10000);
+	assert_same_file(t, "large");
+}
+
+static void what_is_no_more_is_deleted_when_asked(void **state)
+{
+	struct trees *t = *state;
+
+	fill(t->source);
+	fill(t->target);
+	assert_int_equal(mkdirat(t->target, "d/more", 0700), 0);
+	write_text(t->target, "d/more/x", "x");
+	write_text(t->target, "zz", "z");
+	sync_well(t, &(struct sync_options){ .checksum = true });
+	assert_true(is_there(t->target, "zz"));
+	sync_well(t, &(struct sync_options){ .prune = true, .dry_run = true });
+	assert_int_equal(t->from.counts.deleted, 3);
+	assert_true(is_there(t->target, "zz"));
+	sync_well(t, &(struct sync_options){ .prune = true });
+	assert_int_equal(t->to.counts.deleted, 3);
+	assert_false(is_there(t->target, "zz"));
+	assert_false(is_there(t->target, "d/more"));
+}
+
+static bool leave_out(void *cookie, const char *path, bool directory)
+{
+	(void)cookie;
+	(void)directory;
+	return strstr(path, "keep") != NULL;
+}
+
+static void what_is_left_out_is_neither_sent_nor_deleted(void **state)
+{
+	struct trees *t = *state;
+
+	write_text(t->source, "keep1", "1");
+	assert_int_equal(mkdirat(t->target, "d", 0700), 0);
+	write_text(t->target, "d/keep2", "2");
+	write_text(t->target, "d/other", "3");
+	sync_well(t, &(struct sync_options){ .prune = true, .excluded = leave_out });
+	assert_false(is_there(t->target, "keep1"));
+	assert_true(is_there(t->target, "d/keep2"));
+	assert_false(is_there(t->target, "d/other"));
+	assert_int_equal(t->to.counts.deleted, 1);
+	assert_int_equal(t->to.notes, 1);
+}
+
+/* Each kind in the place of each other kind. */
+static void kinds_change(void **state)
+{
+	struct trees *t = *state;
+
+	assert_int_equal(mkdirat(t->source, "to_dir", 0755), 0);
+	write_text(t->source, "to_dir/x", "x");
+	write_text(t->target, "to_dir", "a file");
+	assert_int_equal(symlinkat(".", t->source, "to_link"), 0);
+	assert_int_equal(mkdirat(t->target, "to_link", 0755), 0);
+	write_text(t->target, "to_link/y", "y");
+	write_text(t->source, "to_file", "file");
+	assert_int_equal(mkdirat(t->target, "to_file", 0755), 0);
+	write_text(t->target, "to_file/z", "z");
+	assert_int_equal(mkdirat(t->source, "over_link", 0755), 0);
+	write_text(t->source, "over_link/x", "x");
+	assert_int_equal(symlinkat("../source", t->target, "over_link"), 0);
+
+	/* A directory that is not empty goes with --delete only. */
+	sync_well(t, &(struct sync_options){ .prune = false });
+	assert_int_equal(t->from.counts.failed, 2);
+	assert_true(is_there(t->target, "to_file/z"));
+	sync_well(t, &(struct sync_options){ .prune = true });
+	assert_int_equal(t->from.counts.failed, 0);
+	assert_same_file(t, "to_dir/x");
+	assert_same_file(t, "to_file");
+	assert_same_file(t, "over_link/x");
+	struct stat st;
+	assert_int_equal(fstatat(t->target, "to_link", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(fstatat(t->target, "over_link", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISDIR(st.st_mode));
+}
+
+static void what_is_kept_keeps_its_directory(void **state)
+{
+	struct trees *t = *state;
+
+	write_text(t->target, "extra", "x");
+	assert_int_equal(mkdirat(t->target, "a", 0755), 0);
+	write_text(t->target, "a/keep", "x");
+	assert_int_equal(symlinkat(".", t->source, "a"), 0);
+	sync_well(t, &(struct sync_options){ .prune = true, .excluded = leave_out });
+	assert_int_equal(t->from.counts.failed, 1);
+	assert_true(is_there(t->target, "a/keep"));
+	assert_false(is_there(t->target, "extra"));
+}
+
+static void nothing_is_deleted_when_something_failed(void **state)
+{
+	struct trees *t = *state;
+	char path[2 * TREE_DEPTH_MAX + 8] = "d";
+
+	for (size_t i = 0; i < TREE_DEPTH_MAX + 1; i++) {
+		assert_int_equal(mkdirat(t->source, path, 0755), 0);
+		memcpy(path + strlen(path), "/d", 3);
+	}
+	write_text(t->source, "new", "x");
+	write_text(t->target, "extra", "x");
+	sync_well(t, &(struct sync_options){ .prune = true });
+	assert_int_equal(t->from.counts.failed, 1);
+	assert_same_file(t, "new");
+	assert_true(is_there(t->target, "extra"));
+}
+
+static void part_files_of_the_dead_are_removed(void **state)
+{
+	struct trees *t = *state;
+
+	write_text(t->target, ".towline-sync-0123456789abcdef", "half");
+	write_text(t->source, ".towline-sync-0123456789abcdee", "not to be sent");
+	sync_well(t, &(struct sync_options){ .prune = false });
+	assert_false(is_there(t->target, ".towline-sync-0123456789abcdef"));
+	assert_false(is_there(t->target, ".towline-sync-0123456789abcdee"));
+}
+
+static void try_without_memory(void *cookie)
+{
+	struct trees *t = cookie;
+	struct err err;
+
+	alloc_hold();
+	beneath_remove_tree(t->folder, "target", &err);
+	close(t->target);
+	t->target = make_folder(t, "target");
+	write_random(t->target, "large", 300000, 1);
+	write_text(t->target, "extra", "x");
+	alloc_release();
+	sync_them(t, &(struct sync_options){ .prune = true });
+	if (!alloc_has_failed())
+		assert_int_equal(t->from.result | t->to.result, 0);
+	/* Either all, or somebody says that not all. */
+	if (t->from.result == 0 && t->to.result == 0 && t->to.counts.failed == 0) {
+		assert_same_file(t, "large");
+		assert_same_file(t, "d/a");
+		assert_false(is_there(t->target, "extra"));
+	}
+}
+
+static void no_memory(void **state)
+{
+	struct trees *t = *state;
+
+	fill(t->source);
+	write_random(t->source, "large", 310000, 1);
+	alloc_torture(try_without_memory, t);
+}
+
+#define TREES(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TREES(a_tree_and_then_what_differs),
+		TREES(what_is_no_more_is_deleted_when_asked),
+		TREES(what_is_left_out_is_neither_sent_nor_deleted),
+		TREES(kinds_change),
+		TREES(what_is_kept_keeps_its_directory),
+		TREES(nothing_is_deleted_when_something_failed),
+		TREES(part_files_of_the_dead_are_removed),
+		TREES(no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
