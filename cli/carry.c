@@ -23,7 +23,7 @@ struct carry_run {
 	const struct carry_options *options;
 	struct carry_item *items;
 	size_t count, next, running, over;
-	uint64_t over_bytes;
+	uint64_t over_bytes, over_total; /* of those that are over */
 	struct carrier carriers[CARRY_TRANSFERS_MAX];
 	size_t carrier_count;
 	struct progress *progress;
@@ -39,7 +39,7 @@ static bool is_stream(const char *word)
 /* Progress is of all together; the total is known if it is of the one there is. */
 static void show(struct carry_run *run)
 {
-	uint64_t bytes = run->over_bytes, total = 0;
+	uint64_t bytes = run->over_bytes, total = run->over_total;
 
 	for (size_t i = 0; i < run->carrier_count; i++) {
 		if (run->carriers[i].item == NULL)
@@ -94,7 +94,9 @@ static void on_done(void *cookie, const struct transfer_result *result, const st
 
 	take_result(item, result, err);
 	item->us = loop_now_us() - c->began;
-	run->over_bytes += item->bytes;
+	c->bytes = err->code == GRPC_OK ? item->bytes : c->bytes;
+	run->over_bytes += c->bytes;
+	run->over_total += c->total > 0 ? c->total : c->bytes;
 	run->over++;
 	run->running--;
 	c->item = NULL;
