@@ -18,6 +18,8 @@ static void transfer_free(struct transfer *t)
 	inflow_free(t->in);
 	fetch_free(t->fetch);
 	timer_free(t->progress);
+	timer_free(t->put.again);
+	digest_free(t->put.hash);
 	if (t->fd >= 0)
 		close(t->fd);
 	ignore_free(t->exclude);
@@ -45,14 +47,32 @@ void transfer_check_done(struct transfer *t)
 	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->fetch != NULL ||
 	    t->post.pending)
 		return;
+	if (t->err.code != GRPC_OK && t->try_again != NULL && t->try_again(t))
+		return;
 	t->post.run = run_done;
 	loop_post(t->loop, &t->post);
+}
+
+/* What an upload waits for between two attempts. */
+static void stop_waiting(struct transfer_put *p, bool *working)
+{
+	bool waits = p->query != NULL || (p->again != NULL && timer_is_running(p->again));
+
+	if (!waits)
+		return;
+	if (p->query != NULL)
+		rpc_unary_cancel(p->query);
+	p->query = NULL;
+	if (p->again != NULL)
+		timer_stop(p->again);
+	*working = false;
 }
 
 void transfer_fail(struct transfer *t, const struct err *err)
 {
 	struct framed *call = t->call;
 
+	stop_waiting(&t->put, &t->working);
 	if (t->err.code == GRPC_OK)
 		t->err = *err;
 	t->call = NULL;
@@ -71,6 +91,7 @@ void transfer_cancel(struct transfer *t)
 {
 	struct err err;
 
+	t->try_again = NULL;
 	err_set(&err, GRPC_CANCELLED, "stopped");
 	transfer_fail(t, &err);
 }
@@ -113,6 +134,7 @@ struct transfer *transfer_create(
 		t->git_ignore = r->git_ignore;
 		t->follow_links = r->follow_links;
 		t->compress = r->compress;
+		t->put.exists = r->exists;
 		t->offset = r->offset;
 		t->length = r->length;
 		t->ops = r->ops;

@@ -26,6 +26,13 @@ struct transfer_progress {
 	uint64_t entries; /* of an archive */
 };
 
+/* What an upload does about a file that is there. */
+enum transfer_exists {
+	TRANSFER_EXISTS_REPLACE,
+	TRANSFER_EXISTS_FAIL,        /* ALREADY_EXISTS */
+	TRANSFER_EXISTS_SKIP_IF_SAME /* the local file is read first, and sent if it differs */
+};
+
 struct transfer_result {
 	uint64_t bytes;      /* of content */
 	uint64_t wire_bytes; /* what was sent or received, archives' headers included */
@@ -35,6 +42,8 @@ struct transfer_result {
 	uint64_t kept;       /* of a download that failed: bytes the same one need not move again */
 	uint64_t ignored;    /* left out by patterns; a directory and all in it are one */
 	uint64_t failed;     /* entries lost, each told; the others are there */
+	uint64_t resumed;    /* bytes of an upload that were there from an earlier one */
+	bool same;           /* TRANSFER_EXISTS_SKIP_IF_SAME: nothing was sent */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */
 };
@@ -59,20 +68,23 @@ struct transfer_request {
 	const char *local;     /* path; "-" with fd set */
 	int fd;                /* -1, or a descriptor to read from or write to instead of a file */
 	const char *remote;
-	bool recursive;             /* upload: local is a tree. Download: as_archive */
-	uint64_t offset, length;    /* download of a range; 0, 0: all */
-	bool fresh;                 /* download of a file: what an earlier one left is not used */
-	size_t streams;             /* and so many ranges of it at a time; 0: one */
-	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
-	uint32_t mode;              /* upload: permission bits, 0: of the local file */
-	bool git_ignore;            /* upload of a tree: heed .gitignore; leave .git out */
-	bool follow_links;          /* upload of a tree: what they lead to instead of links */
-	bool compress;              /* of a tree: with zstd */
+	bool recursive;              /* upload: local is a tree. Download: as_archive */
+	uint64_t offset, length;     /* download of a range; 0, 0: all */
+	bool fresh;                  /* download of a file: what an earlier one left is not used */
+	size_t streams;              /* and so many ranges of it at a time; 0: one */
+	const char *const *exclude;  /* patterns as in .gitignore, ends with NULL; may be NULL */
+	uint32_t mode;               /* upload: permission bits, 0: of the local file */
+	bool git_ignore;             /* upload of a tree: heed .gitignore; leave .git out */
+	bool follow_links;           /* upload of a tree: what they lead to instead of links */
+	bool compress;               /* of a tree: with zstd */
+	enum transfer_exists exists; /* upload of a file */
 	const struct transfer_ops *ops;
 	void *cookie;
 };
 
-/* Start; strings are copied. NULL: the request is malformed, or want of memory. */
+/* Start; strings are copied. An upload of a large file goes on where an earlier one of the
+ * same file to the same path was interrupted, and by itself when the way to the sandbox
+ * breaks and comes back. NULL: the request is malformed, or want of memory. */
 struct transfer *transfer_upload(struct loop *, const struct transfer_request *, struct err *);
 struct transfer *transfer_download(struct loop *, const struct transfer_request *, struct err *);
 

@@ -3,10 +3,35 @@
 #ifndef TRANSFER_CLIENT_TRANSFER_H
 #define TRANSFER_CLIENT_TRANSFER_H
 
+#include <sys/stat.h>
+
 #include "towline/v1/files.pb-c.h"
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
+
+#define PUT_ID_SIZE 33
+
+/* Of an upload of a file: what it takes to try again. */
+struct transfer_put {
+	char id[PUT_ID_SIZE]; /* "": it cannot be resumed */
+	bool known;           /* ${st} is the file as it was at first */
+	struct stat st;
+	uint64_t from;           /* where this attempt begins */
+	struct rpc_unary *query; /* while ${working} */
+	struct timer *again;     /* likewise */
+	uint64_t until_ms;       /* no more attempts after; 0: none has failed */
+	unsigned delay_ms;
+	bool taken;   /* an attempt has got as far as the sandbox */
+	bool refused; /* ${err} came from the other end: another attempt may do better */
+	bool tried;
+
+	enum transfer_exists exists;
+	bool hashed, probing, differs; /* SKIP_IF_SAME */
+	uint64_t hashed_to;
+	struct digest *hash;
+	uint8_t promised[DIGEST_SIZE];
+};
 
 struct transfer {
 	struct job job; /* first; opens the local side, while ${working} */
@@ -26,6 +51,10 @@ struct transfer {
 
 	bool working;
 	struct framed *call; /* NULL: over */
+	struct transfer_put put;
+	/* Asked when all has ended and ${err} is set; true: another attempt has begun. May be
+	 * NULL. */
+	bool (*try_again)(struct transfer *);
 	struct outflow *out;
 	struct inflow *in;
 	struct fetch *fetch; /* of a file's download, instead of a call and a flow */

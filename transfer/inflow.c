@@ -344,7 +344,7 @@ static void next_step(struct inflow *i)
 		finish(i, run_abort);
 	} else if (i->place != NULL && !place_is_ready(i->place)) {
 		submit(i, INFLOW_PREPARING, run_prepare);
-	} else if (i->place != NULL && place_is_done(i->place)) {
+	} else if (i->place != NULL && place_is_same(i->place)) {
 		finish(i, run_commit); /* whatever still comes is not needed */
 	} else if (i->waiting.bytes > 0 && !sync_is_behind(i)) {
 		fill_batch(i);

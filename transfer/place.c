@@ -93,11 +93,6 @@ bool place_is_ready(const struct place *p)
 	return p->stage >= STAGE_WRITING;
 }
 
-bool place_is_done(const struct place *p)
-{
-	return p->stage == STAGE_DONE;
-}
-
 bool place_is_same(const struct place *p)
 {
 	return p->same;
@@ -406,7 +401,7 @@ int place_write(struct place *p, const void *bytes, size_t len, struct err *err)
 {
 	const uint8_t *at = bytes;
 
-	if (p->opt.size_known && len > p->opt.size - p->written)
+	if ((p->opt.size_known && len > p->opt.size - p->written) || p->stage == STAGE_DONE)
 		return err_set(err, GRPC_DATA_LOSS,
 		    "%s: more than the %" PRIu64 " bytes that were promised", p->path, p->opt.size);
 	hash(p, bytes, len);

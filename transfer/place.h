@@ -58,9 +58,8 @@ struct place *place_open(const struct place_options *, struct err *);
 bool place_is_ready(const struct place *);
 int place_prepare(struct place *, struct err *);
 
-/* Nothing is to be written: the target is the same, or was finished by this id before.
+/* PLACE_EXISTS_SKIP_IF_SAME has found the same: nothing is to be written, and
  * place_commit() tells what is there. */
-bool place_is_done(const struct place *);
 bool place_is_same(const struct place *);
 
 bool place_is_resumable(const struct place *);

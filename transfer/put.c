@@ -1,4 +1,12 @@
-/* The client's upload: a local file or tree onto an UploadFile call. */
+/*
+ * The client's upload: a local file or tree onto an UploadFile call.
+ *
+ *	open -> [hash -> probe] -> [query] -> send -> done
+ *	  ^                          |         |
+ *	  +------ wait <-------------+---------+   of a file, when the way broke
+ *
+ * Only a file that is large is worth an id and the question how much of it is there.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -6,9 +14,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "towline/v1/files.pb-c.h"
 #include "transfer/client_transfer.h"
+
+#define RESUMABLE_SIZE   ((off_t)8 << 20) /* bytes; a smaller file is sent again */
+#define QUERY_MS         30000
+#define TRY_AGAIN_MS     15000 /* since bytes were last stored */
+#define ABORTED_AGAIN_MS 5000  /* for an upload whose client is gone to be noticed */
+#define FIRST_DELAY_MS   100
+#define LAST_DELAY_MS    2000
+#define HASH_BYTES       ((size_t)256 << 10)
+#define HASH_TURN        ((uint64_t)64 << 20)
+
+static void start(struct transfer *);
+
+/* The call. */
 
 static void flow_ended(void *cookie, const struct err *err)
 {
@@ -19,8 +42,8 @@ static void flow_ended(void *cookie, const struct err *err)
 	outflow_result(t->out, &r);
 	outflow_free(t->out);
 	t->out = NULL;
-	t->result.bytes = r.bytes;
-	t->result.wire_bytes = r.wire;
+	t->result.bytes = t->put.from + r.bytes;
+	t->result.wire_bytes += r.wire;
 	t->result.entries = r.entries;
 	t->result.files = t->recursive ? r.files : 1;
 	t->result.skipped = r.skipped;
@@ -54,6 +77,13 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 	struct err err;
 
 	t->answered = true;
+	if (t->put.probing && r->skipped) {
+		t->result.same = true;
+		t->result.bytes = r->bytes_written;
+		memcpy(t->result.digest, t->put.promised, DIGEST_SIZE);
+		t->result.has_digest = true;
+		return;
+	}
 	transfer_take_report(t, r->tree);
 	if (t->recursive && !tree_is_whole(t, r)) {
 		/* said below */
@@ -67,6 +97,13 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 	err_set(&err, GRPC_DATA_LOSS, "%s: what the sandbox has stored is not what was sent",
 	    t->remote);
 	transfer_fail(t, &err);
+}
+
+/* The other end, or the way there, has failed us. */
+static void refuse(struct transfer *t, const struct err *why)
+{
+	t->err = *why;
+	t->put.refused = true;
 }
 
 static void call_message(void *cookie, const uint8_t *message, size_t len)
@@ -91,7 +128,7 @@ static void call_end(void *cookie, const struct err *status)
 	struct transfer *t = cookie;
 
 	if (status != NULL && status->code != GRPC_OK && t->err.code == GRPC_OK)
-		t->err = *status;
+		refuse(t, status);
 	else if (!t->answered && t->err.code == GRPC_OK)
 		err_set(&t->err, GRPC_INTERNAL, "%s: the sandbox did not say that it has stored it",
 		    t->remote);
@@ -108,13 +145,18 @@ static void call_sent(void *cookie, size_t bytes)
 		outflow_sent(t->out, bytes);
 }
 
+static void call_opened(void *cookie)
+{
+	((struct transfer *)cookie)->put.taken = true;
+}
+
 static void call_closed(void *cookie, const struct err *why)
 {
 	struct transfer *t = cookie;
 
 	t->call = NULL;
 	if (why->code != GRPC_OK && t->err.code == GRPC_OK && !t->answered)
-		t->err = *why;
+		refuse(t, why);
 	if (t->out != NULL)
 		outflow_stop(t->out);
 	transfer_check_done(t);
@@ -125,15 +167,31 @@ static const struct framed_ops call_ops = {
 	.end = call_end,
 	.sent = call_sent,
 	.closed = call_closed,
+	.opened = call_opened,
 };
 
-static int send_metadata(struct transfer *t, const struct stat *st, struct err *err)
+static void promise(
+    Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest, struct transfer_put *p)
 {
+	if (p->exists == TRANSFER_EXISTS_FAIL)
+		m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
+	if (!p->probing)
+		return;
+	m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME;
+	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
+	digest->value = (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = p->promised };
+	m->digest = digest;
+}
+
+static int send_metadata(struct transfer *t, struct err *err)
+{
+	const struct stat *st = &t->put.st;
 	Openshell__V1__UploadFileRequest request = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
 	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
 	Openshell__Datamodel__V1__WorkspaceSelector scope =
 	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
 	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 	size_t len;
 
 	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
@@ -150,6 +208,12 @@ static int send_metadata(struct transfer *t, const struct stat *st, struct err *
 	} else {
 		m.size_unknown = true;
 	}
+	if (!t->recursive)
+		promise(&m, &digest, &t->put);
+	if (t->put.id[0] != '\0' && !t->put.probing) {
+		m.upload_id = t->put.id;
+		m.offset = t->put.from;
+	}
 	if (t->workspace[0] != '\0')
 		m.workspace_scope = &scope;
 	request.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
@@ -160,6 +224,28 @@ static int send_metadata(struct transfer *t, const struct stat *st, struct err *
 	int r = framed_send(t->call, packed, len);
 	free(packed);
 	return r == 0 ? 0 : err_set(err, GRPC_UNAVAILABLE, "the call takes no metadata");
+}
+
+static bool is_file(const struct transfer *t)
+{
+	return !t->recursive && S_ISREG(t->put.st.st_mode);
+}
+
+/* A file stays open for another attempt. */
+static int start_file(struct transfer *t, const struct flow_env *env, struct err *err)
+{
+	uint64_t size = (uint64_t)t->put.st.st_size, from = t->put.from;
+	struct outflow_range range = { .offset = from, .bytes = size - from, .prefix = from };
+	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0)
+		return err_sys(err, errno, "%s", t->local);
+	t->moved = t->result.resumed = from;
+	t->total = size;
+	t->out = outflow_range(env, t->call, fd, &range, t->local, err);
+	if (t->out == NULL)
+		close(fd);
+	return t->out != NULL ? 0 : -1;
 }
 
 static struct outflow *start_tree(struct transfer *t, const struct flow_env *env, struct err *err)
@@ -174,7 +260,16 @@ static struct outflow *start_tree(struct transfer *t, const struct flow_env *env
 	return outflow_tree(env, t->call, t->fd, &tree, err);
 }
 
-static int start_flow(struct transfer *t, const struct stat *st, struct err *err)
+static int start_stream(struct transfer *t, const struct flow_env *env, struct err *err)
+{
+	t->out = t->recursive ? start_tree(t, env, err)
+			      : outflow_file(env, t->call, t->fd, UINT64_MAX, t->local, err);
+	if (t->out != NULL)
+		t->fd = -1;
+	return t->out != NULL ? 0 : -1;
+}
+
+static int start_call(struct transfer *t, struct err *err)
 {
 	struct flow_env env = { .loop = t->loop,
 		.workers = t->workers,
@@ -183,49 +278,289 @@ static int start_flow(struct transfer *t, const struct stat *st, struct err *err
 		.cookie = t };
 
 	if (transfer_call(t, "/openshell.v1.OpenShell/UploadFile", &call_ops, err) != 0 ||
-	    send_metadata(t, st, err) != 0)
+	    send_metadata(t, err) != 0)
 		return -1;
-	t->total = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
-	t->out = t->recursive ? start_tree(t, &env, err)
-			      : outflow_file(&env, t->call, t->fd,
-				    S_ISREG(st->st_mode) ? t->total : UINT64_MAX, t->local, err);
-	if (t->out != NULL)
-		t->fd = -1;
-	return t->out != NULL ? 0 : -1;
+	if (t->put.probing) {
+		framed_end(t->call);
+		return 0;
+	}
+	return is_file(t) ? start_file(t, &env, err) : start_stream(t, &env, err);
+}
+
+static void send_it(struct transfer *t)
+{
+	struct err err = { 0 };
+
+	if (start_call(t, &err) != 0)
+		transfer_fail(t, &err);
+	else
+		transfer_check_done(t);
+}
+
+/* How much is there. */
+
+static void query_done(void *cookie, const uint8_t *reply, size_t len, const struct err *err)
+{
+	struct transfer *t = cookie;
+	struct transfer_put *p = &t->put;
+	Towline__V1__QueryUploadResponse *r = NULL;
+	enum guard_result why;
+
+	p->query = NULL;
+	t->working = false;
+	if (err->code == GRPC_OK)
+		r = codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
+	/* What was complete before we began says nothing about what is there now. */
+	if (r != NULL && r->size_bytes == (uint64_t)p->st.st_size &&
+	    r->durable_bytes <= r->size_bytes && (!r->complete || p->tried)) {
+		if (r->durable_bytes > p->from)
+			p->until_ms = 0;
+		p->from = r->durable_bytes;
+	}
+	codec_free(r);
+	switch (err->code) {
+	case GRPC_UNIMPLEMENTED: /* a gateway that knows no such thing */
+		p->id[0] = '\0';
+		/* fallthrough */
+	case GRPC_OK:
+	case GRPC_NOT_FOUND:
+		send_it(t);
+		return;
+	default:
+		refuse(t, err);
+		transfer_check_done(t);
+	}
+}
+
+static int query(struct transfer *t, struct err *err)
+{
+	Towline__V1__QueryUploadRequest m = TOWLINE__V1__QUERY_UPLOAD_REQUEST__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope =
+	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	size_t len;
+
+	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
+	scope.workspace = t->workspace;
+	m.sandbox = t->sandbox;
+	m.upload_id = t->put.id;
+	m.remote_path = t->remote;
+	if (t->workspace[0] != '\0')
+		m.workspace_scope = &scope;
+	uint8_t *packed = codec_pack_new(&m.base, &len);
+	if (packed == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	t->put.query = rpc_client_unary(t->client, "/towline.v1.Files/QueryUpload", NULL, QUERY_MS,
+	    packed, len, query_done, t, err);
+	free(packed);
+	t->working = t->put.query != NULL;
+	return t->working ? 0 : -1;
+}
+
+/* Of this file, as it is now, to that place: who runs the same command again makes the
+ * same id. */
+static int make_id(struct transfer *t, struct err *err)
+{
+	const struct stat *st = &t->put.st;
+	uint64_t file[] = { st->st_dev, st->st_ino, (uint64_t)st->st_size,
+		(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
+	const char *texts[] = { t->sandbox, t->workspace, t->remote };
+	struct digest *d = digest_create();
+	uint8_t value[DIGEST_SIZE];
+
+	if (d == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		digest_update(d, texts[i], strlen(texts[i]) + 1);
+	digest_update(d, file, sizeof(file));
+	digest_value(d, value);
+	digest_free(d);
+	text_hex(value, sizeof(value), t->put.id);
+	return 0;
+}
+
+/* Whether it is the same as what is there. */
+
+static void run_hash(struct job *job)
+{
+	struct transfer *t = (struct transfer *)job;
+	struct transfer_put *p = &t->put;
+	uint64_t size = (uint64_t)p->st.st_size;
+	uint64_t stop = size - p->hashed_to > HASH_TURN ? p->hashed_to + HASH_TURN : size;
+	uint8_t *buf = malloc(HASH_BYTES);
+
+	if (p->hash == NULL)
+		p->hash = digest_create();
+	if (buf == NULL || p->hash == NULL)
+		err_set(&t->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	while (t->err.code == GRPC_OK && p->hashed_to < stop) {
+		uint64_t left = stop - p->hashed_to;
+		ssize_t n = pread(
+		    t->fd, buf, left < HASH_BYTES ? (size_t)left : HASH_BYTES, (off_t)p->hashed_to);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			err_sys(&t->err, errno, "%s", t->local);
+		else if (n == 0)
+			err_set(&t->err, GRPC_ABORTED, "%s shrank while it was read", t->local);
+		else
+			digest_update(p->hash, buf, (size_t)n);
+		p->hashed_to += n > 0 ? (uint64_t)n : 0;
+	}
+	free(buf);
+}
+
+static void after_hash(struct job *job)
+{
+	struct transfer *t = (struct transfer *)job;
+	struct transfer_put *p = &t->put;
+
+	t->working = false;
+	if (t->err.code != GRPC_OK) {
+		transfer_check_done(t);
+		return;
+	}
+	p->hashed = p->hashed_to == (uint64_t)p->st.st_size;
+	if (p->hashed)
+		digest_value(p->hash, p->promised);
+	start(t);
+}
+
+/* The beginning, and the beginning of another attempt. */
+
+static int submit(
+    struct transfer *t, void (*run)(struct job *), void (*done)(struct job *), struct err *err)
+{
+	t->job.run = run;
+	t->job.done = done;
+	t->working = workers_submit(t->workers, t->loop, &t->job) == 0;
+	return t->working
+	    ? 0
+	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting");
+}
+
+static int next(struct transfer *t, struct err *err)
+{
+	struct transfer_put *p = &t->put;
+	bool file = is_file(t);
+
+	p->probing = false;
+	if (file && p->exists == TRANSFER_EXISTS_SKIP_IF_SAME && !p->differs) {
+		if (!p->hashed)
+			return submit(t, run_hash, after_hash, err);
+		p->probing = true;
+		return start_call(t, err);
+	}
+	if (!file || p->st.st_size <= RESUMABLE_SIZE)
+		return start_call(t, err);
+	if (p->id[0] == '\0' && !p->tried && make_id(t, err) != 0)
+		return -1;
+	return p->id[0] != '\0' ? query(t, err) : start_call(t, err);
+}
+
+static void start(struct transfer *t)
+{
+	struct err err = { 0 };
+
+	if (next(t, &err) != 0)
+		transfer_fail(t, &err);
+	else
+		transfer_check_done(t);
 }
 
 /* On a worker: a network file system may take its time. */
 static void run_open(struct job *job)
 {
 	struct transfer *t = (struct transfer *)job;
+	struct stat st;
 
-	if (t->user_fd >= 0)
+	if (t->fd < 0 && t->user_fd >= 0)
 		t->fd = fcntl(t->user_fd, F_DUPFD_CLOEXEC, 3);
-	else
+	else if (t->fd < 0)
 		t->fd = open(t->local, O_RDONLY | O_CLOEXEC | (t->recursive ? O_DIRECTORY : 0));
-	if (t->fd < 0)
+	if (t->fd < 0 || fstat(t->fd, &st) != 0)
 		err_sys(&t->err, errno, "%s", t->local);
+	else if (S_ISDIR(st.st_mode) && !t->recursive)
+		err_sys(&t->err, EISDIR, "%s", t->local);
+	else if (t->put.known &&
+	    (st.st_size != t->put.st.st_size || st.st_mtim.tv_sec != t->put.st.st_mtim.tv_sec ||
+		st.st_mtim.tv_nsec != t->put.st.st_mtim.tv_nsec))
+		err_set(&t->err, GRPC_ABORTED, "%s changed while it was sent", t->local);
+	if (t->err.code == GRPC_OK)
+		t->put.st = st;
+	t->put.known = true;
 }
 
 static void after_open(struct job *job)
 {
 	struct transfer *t = (struct transfer *)job;
-	struct stat st;
+
+	t->working = false;
+	if (t->err.code == GRPC_OK)
+		start(t);
+	else
+		transfer_check_done(t);
+}
+
+static void on_again(void *cookie)
+{
+	struct transfer *t = cookie;
 	struct err err = { 0 };
 
 	t->working = false;
-	if (t->err.code == GRPC_OK) {
-		if (fstat(t->fd, &st) != 0)
-			err_sys(&err, errno, "%s", t->local);
-		else if (S_ISDIR(st.st_mode) && !t->recursive)
-			err_sys(&err, EISDIR, "%s", t->local);
-		else
-			start_flow(t, &st, &err);
-	}
-	if (err.code != GRPC_OK)
+	if (submit(t, run_open, after_open, &err) != 0)
 		transfer_fail(t, &err);
-	else
-		transfer_check_done(t);
+}
+
+static void begin_anew(struct transfer *t)
+{
+	err_clear(&t->err);
+	t->answered = false;
+	t->put.refused = false;
+	t->put.tried = true;
+}
+
+/* How long another attempt is worth while after this failure. */
+static uint64_t worth_ms(const struct transfer *t)
+{
+	if (!t->put.refused || !is_file(t))
+		return 0;
+	switch (t->err.code) {
+	case GRPC_UNAVAILABLE:
+		return t->put.taken ? TRY_AGAIN_MS : 0;
+	case GRPC_ABORTED:
+		return ABORTED_AGAIN_MS;
+	default:
+		return 0;
+	}
+}
+
+static bool try_again(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+	uint64_t now = loop_now_ms(t->loop), worth = worth_ms(t);
+
+	/* Nothing was sent, so that it fell short if it is not the same. */
+	if (p->probing && p->refused && t->err.code == GRPC_DATA_LOSS) {
+		p->differs = true;
+		begin_anew(t);
+		start(t);
+		return true;
+	}
+	if (worth == 0)
+		return false;
+	if (p->again == NULL && (p->again = timer_create_on(t->loop, on_again, t)) == NULL)
+		return false;
+	if (p->until_ms == 0) {
+		p->until_ms = now + worth;
+		p->delay_ms = FIRST_DELAY_MS;
+	}
+	if (now >= p->until_ms)
+		return false;
+	begin_anew(t);
+	t->working = true;
+	timer_start(p->again, p->delay_ms);
+	p->delay_ms = 2 * p->delay_ms < LAST_DELAY_MS ? 2 * p->delay_ms : LAST_DELAY_MS;
+	return true;
 }
 
 struct transfer *transfer_upload(
@@ -235,16 +570,13 @@ struct transfer *transfer_upload(
 
 	if (t == NULL)
 		return NULL;
+	t->try_again = try_again;
 	if (r->exclude != NULL && (t->exclude = ignore_list(r->exclude, err)) == NULL) {
 		transfer_free_unstarted(t);
 		return NULL;
 	}
-	t->job.run = run_open;
-	t->job.done = after_open;
-	t->working = true;
-	if (workers_submit(t->workers, loop, &t->job) != 0) {
+	if (submit(t, run_open, after_open, err) != 0) {
 		transfer_free_unstarted(t);
-		err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting");
 		return NULL;
 	}
 	return t;

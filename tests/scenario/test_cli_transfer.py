@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -251,28 +252,87 @@ def test_progress_on_a_terminal_after_a_second(box):
         assert screen.end() == 0
 
 
-def test_interrupted_upload_leaves_nothing(box):
+LARGE = 256 << 20
+
+
+@pytest.fixture
+def large(box):
+    """A file that takes a while."""
+    data = random.Random(5).randbytes(LARGE)
+    (box.here / "f").write_bytes(data)
     (box.workdir / "f").write_text("old")
-    with open(box.here / "f", "wb") as file:
-        file.truncate(8 << 30)
-    process = box.popen(*UP, "f")
-    wait_until(lambda: len(list(box.workdir.iterdir())) == 2, 20, "a part file is there")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGINT
-    wait_until(lambda: len(list(box.workdir.iterdir())) == 1, 20, "the part file is gone")
+    return data
+
+
+def part_size(box):
+    return max((path.stat().st_size for path in box.workdir.glob(".f.towline-*")), default=0)
+
+
+def uploaded_bytes(box):
+    """What came to the gateway of all uploads, those that were cut off too."""
+    found = re.findall(r"method=/openshell.v1.OpenShell/UploadFile .* bytes_up=(\d+)", box.gateway.log())
+    return sum(map(int, found))
+
+
+def is_resumed(box, data):
+    """The same command again sends what is missing, and little more."""
     assert (box.workdir / "f").read_text() == "old"
+    kept = part_size(box)
+    assert kept > 0
+    done = box("-o", "json", *UP, "f").json
+    assert done["bytes"] == LARGE
+    assert (box.workdir / "f").read_bytes() == data
+    assert [path.name for path in box.workdir.iterdir()] == ["f"]
+    wait_until(lambda: uploaded_bytes(box) >= LARGE, 10, "the log says it all")
+    return uploaded_bytes(box) - LARGE
 
 
-def test_gateway_dies_while_uploading(box):
-    with open(box.here / "f", "wb") as file:
-        file.truncate(8 << 30)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("part", [0.05, 0.6])
+def test_interrupted_upload_goes_on(box, large, number, part):
     process = box.popen(*UP, "f")
-    wait_until(lambda: list(box.workdir.iterdir()), 20, "a part file is there")
+    wait_until(lambda: part_size(box) >= part * LARGE, 20, "some of it is there")
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (128 + number if number == signal.SIGINT else -number)
+    assert is_resumed(box, large) <= 8 << 20
+
+
+def test_small_upload_interrupted_leaves_nothing(box):
+    process = box.popen("sandbox", "upload", "box", "-", "f")
+    process.stdin.write(b"x" * 100_000)
+    process.stdin.flush()
+    wait_until(lambda: part_size(box), 20, "a part file is there")
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: not list(box.workdir.iterdir()), 20, "the part file is gone")
+
+
+def test_gateway_dies_while_uploading(box, large):
+    process = box.popen(*UP, "f")
+    wait_until(lambda: part_size(box) >= LARGE // 4, 20, "some of it is there")
     box.gateway.kill()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1 and b"towline: " in err
-    wait_until(lambda: not list(box.workdir.iterdir()), 30, "the part file is gone")
+    box.gateway.start()
+    box.gateway.wait_phase("box", "READY")
+    is_resumed(box, large)
+
+
+def test_supervisor_dies_while_uploading(box, ready, large):
+    """The command that was cut off goes on by itself when the sandbox is back in time."""
+    process = box.popen(*UP, "f")
+    wait_until(lambda: part_size(box) >= LARGE // 4, 20, "some of it is there")
+    os.kill(ready.supervisor, signal.SIGKILL)
+    wait_until(lambda: box.gateway.phase("box") == "ERROR", 10, "it is in ERROR")
+    box("sandbox", "stop", "box")
+    box("sandbox", "start", "box")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert (box.workdir / "f").read_bytes() == large
+    assert [path.name for path in box.workdir.iterdir()] == ["f"]
+    wait_until(lambda: uploaded_bytes(box) >= LARGE, 10, "the log says it all")
+    assert uploaded_bytes(box) - LARGE <= 8 << 20
 
 
 def test_many_small_files(box):
