@@ -22,7 +22,8 @@
 
 #define RESUMABLE_SIZE   ((off_t)8 << 20) /* bytes; a smaller file is sent again */
 #define QUERY_MS         30000
-#define TRY_AGAIN_MS     15000 /* since bytes were last stored */
+#define TRY_AGAIN_MS     15000 /* since bytes were last stored; of a file that is resumed */
+#define TRY_ANEW_MS      3000  /* of a small one */
 #define ABORTED_AGAIN_MS 5000  /* for an upload whose client is gone to be noticed */
 #define FIRST_DELAY_MS   100
 #define LAST_DELAY_MS    2000
@@ -526,7 +527,9 @@ static uint64_t worth_ms(const struct transfer *t)
 		return 0;
 	switch (t->err.code) {
 	case GRPC_UNAVAILABLE:
-		return t->put.taken ? TRY_AGAIN_MS : 0;
+		if (!t->put.taken)
+			return 0;
+		return t->put.id[0] != '\0' ? TRY_AGAIN_MS : TRY_ANEW_MS;
 	case GRPC_ABORTED:
 		return ABORTED_AGAIN_MS;
 	default:
