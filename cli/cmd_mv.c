@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/copy.h"
 #include "cli/files.h"
+#include "cli/remote.h"
 #include "cli/sandbox.h"
 #include "proto/codec.h"
 
@@ -33,29 +34,6 @@ struct move {
 	bool several;
 	enum copy_kind kind;
 };
-
-static int look_at_dest(struct session *s, struct move *m, struct err *err)
-{
-	Towline__V1__StatFileRequest q = TOWLINE__V1__STAT_FILE_REQUEST__INIT;
-	void *reply;
-
-	q.sandbox = m->dest.sandbox;
-	q.path = (char *)m->dest.path;
-	q.workspace_scope = session_scope(s);
-	m->kind = COPY_KIND_NONE;
-	if (files_call(s, "StatFile", &q.base, &reply, err) != 0) {
-		if (err->code != GRPC_NOT_FOUND)
-			return -1;
-		err_clear(err);
-		return 0;
-	}
-	const Towline__V1__FileInfo *f = ((Towline__V1__StatFileResponse *)reply)->file;
-	m->kind = f != NULL && f->type == TOWLINE__V1__FILE_TYPE__FILE_TYPE_DIRECTORY
-	    ? COPY_KIND_DIRECTORY
-	    : COPY_KIND_FILE;
-	codec_free(reply);
-	return 0;
-}
 
 /* The source's name in the directory, or the destination itself. */
 static char *target_of(const struct move *m, const struct end *source, struct err *err)
@@ -108,7 +86,7 @@ static int move_all(const struct cli *cli, struct move *m, const struct cmd_word
 	struct session *s = session_open(cli, &err);
 	int code = CLI_EXIT_OK;
 
-	if (s == NULL || look_at_dest(s, m, &err) != 0)
+	if (s == NULL || remote_kind(s, m->dest.sandbox, m->dest.path, &m->kind, &err) != 0)
 		code = cli_fail(cli, &err);
 	for (int i = 0; code == CLI_EXIT_OK && i + 1 < words->count; i++)
 		if (move_word(s, m, words->word[i], &err) != 0)

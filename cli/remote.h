@@ -6,11 +6,7 @@
 #include "cli/copy.h"
 #include "cli/session.h"
 
-/*
- * Asked with a DownloadFile of one byte, since there is no call for it yet: NOT_FOUND is
- * nothing, FAILED_PRECONDITION a directory. (So is a sandbox that is stopped; the
- * transfer that follows finds out and says so.)
- */
+/* Links are followed; what is no directory is a file. */
 int remote_kind(
     struct session *, const char *sandbox, const char *path, enum copy_kind *, struct err *);
 
