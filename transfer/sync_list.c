@@ -88,7 +88,7 @@ static int sign(struct sync_list *l, const char *path, struct err *err)
 	sync_begin(l->out, SYNC_SIGNATURE);
 	sync_put_number(l->out, size);
 	sync_put_number(l->out, block);
-	sync_put_raw(l->out, &seed, sizeof(seed));
+	sync_put_number(l->out, seed);
 	if (sync_end(l->out, err) != 0 ||
 	    (size > 0 && put_sums(l, fd, size, block, seed, err) != 0))
 		r = -1;

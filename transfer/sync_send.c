@@ -440,7 +440,7 @@ int sync_send_path(struct sync_send *s, const char *path, const struct sync_sums
 	char last[BENEATH_NAME_MAX];
 	struct sync_entry e;
 	struct err why = { 0 };
-	struct stat st;
+	struct stat st = { 0 };
 	int dir = beneath_parent(s->root, path, false, BENEATH_NO_LINKS, last, &why), r = 0;
 
 	if (dir >= 0 && fstatat(dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0)

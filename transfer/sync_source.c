@@ -198,13 +198,11 @@ static int send_waiting(struct source *s, struct err *err)
 
 static int take_signature(struct source *s, struct sync_body *b, struct err *err)
 {
-	uint64_t block, seed = 0;
-	const uint8_t *raw;
+	uint64_t block, seed;
 
 	s->basis = sync_get_number(b);
 	block = sync_get_number(b);
-	if ((raw = sync_get_raw(b, sizeof(seed))) != NULL)
-		memcpy(&seed, raw, sizeof(seed));
+	seed = sync_get_number(b);
 	if (sync_get_done(b, err) != 0)
 		return -1;
 	if (s->sums != NULL || s->waiting.count == 0)

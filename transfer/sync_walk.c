@@ -119,15 +119,15 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* The level has its names then. */
 static int sort_names(struct level *l, const struct names *n, struct err *err)
 {
 	if ((l->names = calloc(n->count + 1, sizeof(*l->names))) == NULL)
 		return no_memory(err);
-	for (char *at = n->store; l->count < n->count; at += strlen(at) + 1)
-		l->names[l->count++] = at;
-	if (n->count > 1)
-		qsort(l->names, n->count, sizeof(*l->names), compare_names);
-	l->store = n->store;
+	for (size_t at = 0; at < n->len; at += strlen(n->store + at) + 1)
+		l->names[l->count++] = n->store + at;
+	if (l->count > 1)
+		qsort(l->names, l->count, sizeof(*l->names), compare_names);
 	l->cost = n->len + n->count * sizeof(char *);
 	return 0;
 }
@@ -149,8 +149,9 @@ static int open_level(struct sync_walk *w, int fd, struct err *err)
 		closedir(list);
 	else if (again >= 0)
 		close(again);
+	l->store = n.store;
 	if (r != 0) {
-		free(n.store);
+		free(l->store);
 		close(fd);
 		return -1;
 	}

@@ -1,0 +1,306 @@
+"""SyncTree by its records: what an end does that is told what it should not be."""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import queue
+
+import grpc
+import pytest
+import towline_api
+from conftest import fails, wait_until
+from towline_cli import Cli
+
+API = towline_api.load()
+REQUEST, RESPONSE = API["towline.v1.SyncTreeRequest"], API["towline.v1.SyncTreeResponse"]
+ENTRIES, LISTED, SIGNATURE, BLOCKS, RECEIPT = range(1, 6)
+DIRECTORY, LINK, FILE, LITERAL, COPY, END, LEAVE, TOUCH, SIGN, DELETE, WALKED, PRUNE, DONE = range(16, 29)
+FAILED = 32
+UPLOAD, DOWNLOAD = 1, 2
+
+
+class Hash128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+XXHASH = ctypes.CDLL("libxxhash.so.0")
+XXHASH.XXH3_128bits.restype = Hash128
+XXHASH.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+
+
+def digest(content):
+    value = XXHASH.XXH3_128bits(content, len(content))
+    return (value.high << 64 | value.low).to_bytes(16, "big")
+
+
+def number(n):
+    out = b""
+    while n >= 0x80:
+        out += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return out + bytes([n])
+
+
+def text(value):
+    return number(len(value)) + value
+
+
+def record(kind, *parts):
+    body = b"".join(parts)
+    return bytes([kind]) + len(body).to_bytes(3, "little") + body
+
+
+def small(path, content):
+    return record(FILE, text(path), number(len(content)), number(0o644), number(0), number(1),
+                  digest(content), text(content))
+
+
+def counts(items=0, literal=0, received=0):
+    return number(items) + number(literal) + number(received) + bytes(9)
+
+
+def entry(kind, path, size=0):
+    return bytes([kind | 0x40 | (0x20 if size else 0)]) + number(0) + number(0) + text(path) + (
+        number(size) if size else b"") + (b"\0" if kind != 2 else b"")
+
+
+def records_of(stream):
+    records, at = [], 0
+    while at < len(stream):
+        size = int.from_bytes(stream[at + 1 : at + 4], "little")
+        records.append((stream[at], stream[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return records
+
+
+class Sandbox:
+    def __init__(self, ready):
+        self.ready = ready
+        self.call = API.method(ready.gateway.channel(), "towline.v1.Files/SyncTree")
+        self.tree = ready.workdir / "tree"
+
+    def __call__(self, *records, direction=UPLOAD, cut=1 << 16, **fields):
+        """What it answers to these records."""
+        fields = {"sandbox": self.ready.name, "path": "tree", **fields}
+        stream = b"".join(records)
+
+        def requests():
+            yield REQUEST(init={"direction": direction, **fields})
+            for at in range(0, len(stream), cut):
+                yield REQUEST(data=stream[at : at + cut])
+
+        return records_of(b"".join(r.data for r in self.call(requests(), timeout=30)))
+
+
+@pytest.fixture
+def sandbox(ready):
+    return Sandbox(ready)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 1 << 16])
+def test_records_by_hand(sandbox, cut):
+    answer = sandbox(record(DIRECTORY, text(b"d"), number(0o755)), small(b"d/f", b"content"),
+                     record(LINK, text(b"l"), text(b"/x"), number(0)), record(WALKED),
+                     record(DONE, counts(3, 7)), cut=cut)
+    assert [kind for kind, _ in answer] == [LISTED, RECEIPT]
+    assert answer[1][1][:2] == bytes([3, 7])
+    assert (sandbox.tree / "d/f").read_bytes() == b"content"
+
+
+BAD = {
+    "a path that leads out": record(DIRECTORY, text(b"../x"), number(0o755)),
+    "an absolute path": small(b"/x", b"x"),
+    "a path with an empty name": small(b"a//x", b"x"),
+    "a path with a NUL": small(b"a\0x", b"x"),
+    "no path": small(b"", b"x"),
+    "a literal of no file": record(LITERAL, b"x"),
+    "an unknown type": record(99),
+    "a record of the other end": record(LISTED),
+    "too long a record": b"\x10\x01\x00\x02" + bytes(200000),
+    "a damaged record": record(TOUCH, b"\x05ab"),
+    "deletions nobody asked for": record(DELETE, text(b"kept"), number(0)),
+    "pruning nobody asked for": record(PRUNE, number(0)),
+    "a file within a file": record(FILE, text(b"x"), number(9), number(0), number(0), number(0)) * 2,
+    "done within a file": record(FILE, text(b"x"), number(9), number(0), number(0), number(0)) + record(DONE, counts(1)),
+    "a link to nowhere": record(LINK, text(b"l"), text(b""), number(0)),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_sync_ends_it(sandbox, what):
+    sandbox.tree.mkdir()
+    (sandbox.tree / "kept").write_text("kept")
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        sandbox(BAD[what], record(DONE, counts(1)))
+    assert [p.name for p in sandbox.tree.iterdir()] == ["kept"]
+    assert not (sandbox.ready.workdir / "x").exists()
+
+
+def test_a_receipt_that_does_not_agree(sandbox):
+    with fails(grpc.StatusCode.DATA_LOSS):
+        sandbox(small(b"f", b"x"), record(DONE, counts(2, 1)))
+    with fails(grpc.StatusCode.DATA_LOSS):
+        sandbox(small(b"f", b"x"))
+    with fails(grpc.StatusCode.DATA_LOSS):
+        sandbox()
+
+
+def test_entries_that_fail(sandbox):
+    """The others are synced, nothing is deleted, and the status says that not all went well."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "extra").write_text("x")
+    (sandbox.tree / "basis").write_text("0123456789")
+    big = record(FILE, text(b"big"), number(100), number(0o644), number(0), number(0))
+    forged = record(FILE, text(b"basis"), number(5), number(0o644), number(0), number(0))
+    with fails(grpc.StatusCode.ABORTED, "4 entries"):
+        sandbox(small(b"none/f", b"x"), small(b"good", b"x"), big, record(LITERAL, b"too short"), record(END, bytes(16)),
+                forged, record(COPY, number(0), number(5)), record(END, bytes(16)),
+                forged, record(COPY, number(8), number(1 << 40)), record(LITERAL, b"12"), record(END, bytes(16)),
+                record(DELETE, text(b"extra"), number(0)), record(WALKED), record(PRUNE, number(0)),
+                record(DONE, counts(6, 13)), delete_extra=True)
+    assert sorted(p.name for p in sandbox.tree.iterdir()) == ["basis", "extra", "good"]
+    assert (sandbox.tree / "basis").read_text() == "0123456789"
+
+
+def test_hostile_deletions(sandbox, tmp_path):
+    """Only what is beneath the root, never by way of a link, and not what was excluded."""
+    (tmp_path / "precious").write_text("precious")
+    sandbox.tree.mkdir()
+    (sandbox.tree / "out").symlink_to(tmp_path)
+    (sandbox.tree / "d").mkdir()
+    (sandbox.tree / "d/keep").write_text("keep")
+    names = [b"out/precious", b"d", b"d/keep"]
+    with fails(grpc.StatusCode.ABORTED):
+        sandbox(*[record(DELETE, text(n), number(n == b"d")) for n in names], record(WALKED), record(PRUNE, number(0)),
+                record(DONE, counts(3)), delete_extra=True, exclude=["keep"])
+    with fails(grpc.StatusCode.ABORTED):
+        sandbox(*[record(DELETE, text(n), number(n == b"d")) for n in names[:2]], record(WALKED), record(PRUNE, number(0)),
+                record(DONE, counts(2)), delete_extra=True, exclude=["keep"])
+    assert (tmp_path / "precious").exists() and (sandbox.tree / "d/keep").exists()
+
+
+@pytest.mark.parametrize("fields", [{"direction": 0}, {"direction": 9}, {"path": ""}])
+def test_init_is_checked(sandbox, fields):
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        sandbox(**fields)
+
+
+def test_sources_are_checked(sandbox):
+    with fails(grpc.StatusCode.NOT_FOUND):
+        sandbox(direction=DOWNLOAD)
+    sandbox.tree.write_text("a file")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION):
+        sandbox(direction=DOWNLOAD)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        record(ENTRIES, entry(1, b"b", 1), entry(1, b"a", 1)),
+        record(ENTRIES, entry(1, b"../a", 1)),
+        record(ENTRIES, b"\xff\xff"),
+        record(LISTED) * 2,
+        record(SIGNATURE, number(10), number(2048), number(0)),
+        record(BLOCKS, bytes(12)),
+        record(DONE, counts()),
+        record(LISTED) + record(FAILED, text(b"x"), text(b"no")) + record(LISTED),
+    ],
+)
+def test_targets_that_do_not_keep_to_it(sandbox, records):
+    sandbox.tree.mkdir()
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        sandbox(records, direction=DOWNLOAD)
+
+
+def test_a_signature_that_lies(sandbox):
+    """It asks for 2^60 bytes of sums, or gives more than it said."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "f").write_bytes(bytes(100_000))
+    listing = record(ENTRIES, entry(1, b"f", 90_000)) + record(LISTED)
+    for lie in (record(SIGNATURE, number(1 << 60), number(2048), number(0)),
+                record(SIGNATURE, number(90_000), number(1), number(0)),
+                record(SIGNATURE, number(4096), number(2048), number(0)) + record(BLOCKS, bytes(36))):
+        with fails(grpc.StatusCode.INVALID_ARGUMENT):
+            sandbox(listing, lie, direction=DOWNLOAD)
+
+
+def test_a_client_that_goes(sandbox):
+    """No part file is left, and what was there stays."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "f").write_text("old")
+    gate = queue.Queue()
+
+    def requests():
+        yield REQUEST(init={"direction": UPLOAD, "sandbox": sandbox.ready.name, "path": "tree"})
+        yield REQUEST(data=record(FILE, text(b"f"), number(100), number(0o644), number(0), number(0)))
+        yield REQUEST(data=record(LITERAL, b"half"))
+        gate.get()
+
+    call = sandbox.call(requests(), timeout=30)
+    wait_until(lambda: len(list(sandbox.tree.iterdir())) == 2, 10, "a part file")
+    call.cancel()
+    gate.put(None)
+    wait_until(lambda: [p.name for p in sandbox.tree.iterdir()] == ["f"], 10, "the part file gone")
+    assert (sandbox.tree / "f").read_text() == "old"
+
+
+class Liar(grpc.GenericRpcHandler):
+    """A gateway that answers SyncTree with these bytes, whatever it is asked."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def service(self, details):
+        if details.method != "/towline.v1.Files/SyncTree":
+            return None
+        return grpc.stream_stream_rpc_method_handler(
+            self.answer, request_deserializer=REQUEST.FromString, response_serializer=RESPONSE.SerializeToString)
+
+    def answer(self, requests, context):
+        yield RESPONSE(data=self.stream)
+        with contextlib.suppress(grpc.RpcError, Exception):
+            for _ in requests:
+                pass
+
+
+@contextlib.contextmanager
+def lying(stream, folder):
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), handlers=[Liar(stream)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield Cli(folder, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{port}")
+    finally:
+        server.stop(0)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_source_that_lies_to_the_client(what, tmp_path):
+    with lying(BAD[what] + record(DONE, counts(1)), tmp_path) as cli:
+        (cli.here / "tree").mkdir()
+        (cli.here / "tree/kept").write_text("kept")
+        cli("sync", "box:tree", "tree", code=1)
+        assert [p.name for p in (cli.here / "tree").iterdir()] == ["kept"]
+        assert [p.name for p in cli.here.iterdir()] == ["tree"]
+
+
+def test_a_source_that_writes_where_it_should_not(tmp_path):
+    """By way of links it has made, or that are there; a link out is not made at all."""
+    out = tmp_path / "out"
+    out.mkdir()
+    stream = (record(LINK, text(b"up"), text(b"../.."), number(0)) + small(b"up/pwned", b"x")
+              + record(LINK, text(b"abs"), text(str(out).encode()), number(0)) + small(b"abs/pwned", b"x")
+              + record(LINK, text(b"in"), text(b"."), number(0)) + small(b"in/pwned", b"x")
+              + small(b"mine/pwned", b"x") + record(DIRECTORY, text(b"setuid"), number(0o7777))
+              + small(b"\x1b]0;title\x07", b"x") + small(b"no\xff", b"x"))
+    with lying(stream + record(DONE, counts(10, 6)), tmp_path / "cli") as cli:
+        tree = cli.here / "tree"
+        tree.mkdir()
+        (tree / "mine").symlink_to(out)
+        done = cli("--verbose", "sync", "box:tree", "tree", code=None)
+        assert done.code != 0
+        assert list(out.iterdir()) == []
+        assert not list(tmp_path.rglob("pwned"))
+        assert not (tree / "up").is_symlink() and not (tree / "abs").is_symlink()
+        assert (tree / "setuid").stat().st_mode & 0o7000 == 0
+        assert "\x1b" not in done.out + done.err and "\x07" not in done.out + done.err
