@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "rpc/crypto.h"
+#include "transfer/confine.h"
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
@@ -424,6 +425,7 @@ static int unpack(struct lane *lane, void *arg, struct err *err)
 
 	if ((u.root = i->open(i->open_arg, err)) < 0)
 		return -1;
+	confine_to(u.root); /* this thread does nothing else */
 	int r = tree_unpack(&u, &i->tree, err);
 	/* Padding behind the archive's end belongs to the stream. */
 	while (i->tree.complete && (n = lane_read(lane, &rest, &broken)) != 0)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "base/beneath.h"
+#include "base/log.h"
+#include "transfer/confine.h"
 #include "transfer/sweep.h"
 #include "transfer/transfers.h"
 
@@ -40,11 +42,16 @@ static void on_sweep_timer(void *cookie)
 		after_sweep(&t->sweep);
 }
 
+static const struct log_area area = { "transfer" };
+
 struct transfers *transfers_create(const struct transfer_options *o, struct err *err)
 {
 	struct transfers *t = calloc(1, sizeof(*t));
 
 	if (t != NULL) {
+		if (!confine_supported())
+			log_info(&area, "no_landlock",
+			    LOG_STR("meaning", "unpacked archives are held by openat2 alone"));
 		t->loop = o->loop;
 		t->workers = o->workers;
 		t->workdir = o->workdir;
