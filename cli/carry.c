@@ -75,6 +75,7 @@ static void take_result(
 	item->files = result->files;
 	item->bytes = result->bytes;
 	item->skipped = result->skipped;
+	item->ignored = result->ignored;
 	item->kept = result->kept;
 	item->moved = result->wire_bytes;
 	item->has_digest = result->has_digest && !item->is_tree;
@@ -134,6 +135,8 @@ static int start(struct carrier *c, struct carry_item *item)
 		.fresh = c->run->options->fresh,
 		.streams = c->run->count == 1 ? c->run->carrier_count : 1,
 		.exclude = c->run->options->exclude,
+		.git_ignore = c->run->options->git_ignore,
+		.follow_links = c->run->options->follow_links,
 		.ops = &ops,
 		.cookie = c,
 	};

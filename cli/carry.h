@@ -27,8 +27,9 @@ struct carry_item {
 	char *target; /* where it went */
 	bool is_tree;
 	uint64_t files, bytes, skipped, us;
-	uint64_t moved; /* bytes that came or went now */
-	uint64_t kept;  /* bytes that the same command need not move again */
+	uint64_t ignored; /* left out by patterns */
+	uint64_t moved;   /* bytes that came or went now */
+	uint64_t kept;    /* bytes that the same command need not move again */
 	bool has_digest;
 	uint8_t digest[16]; /* of a file, XXH3-128 */
 	struct err err;     /* code GRPC_OK: it is there */
@@ -41,6 +42,8 @@ struct carry_options {
 	size_t transfers; /* 0: CARRY_TRANSFERS_DEFAULT */
 	enum progress_style progress;
 	const char *const *exclude; /* ends with NULL; may be NULL */
+	bool git_ignore;            /* uploads of directories heed .gitignore */
+	bool follow_links;          /* and have what symbolic links lead to */
 };
 
 /* Copies all of them; one that fails does not stop the others. Returns 0, or -1 with

@@ -30,6 +30,8 @@ static struct carry_item sum(const struct carry_item *items, size_t count)
 
 		all.us = item->us > all.us ? item->us : all.us;
 		all.skipped += item->skipped;
+		all.ignored += item->ignored;
+		all.is_tree = all.is_tree || item->is_tree;
 		if (item->err.code != GRPC_OK)
 			continue;
 		all.files += item->files;
@@ -43,18 +45,35 @@ static void add_plain(struct text *t, const char *text)
 	text_add_plain(t, text, strlen(text));
 }
 
-static void say(const struct cli *cli, const char *what, const struct carry_item *r)
+/* What patterns leave out is said even if it is nothing: else one day it is not noticed. */
+static void add_ignored(struct text *t, const struct carry_options *o, const struct carry_item *all)
 {
-	char bytes[OUTPUT_SIZE_MAX], rate[OUTPUT_SIZE_MAX], skipped[48] = "";
+	bool heeded = all->is_tree && (o->git_ignore || o->exclude != NULL);
+
+	if (heeded || all->ignored > 0)
+		text_addf(t, ", %" PRIu64 " skipped by %s", all->ignored,
+		    o->git_ignore && o->exclude == NULL ? ".gitignore" : "patterns");
+}
+
+static void say(const struct cli *cli, const struct carry_options *o, const char *what,
+    const struct carry_item *r)
+{
+	char bytes[OUTPUT_SIZE_MAX], rate[OUTPUT_SIZE_MAX];
+	struct text skipped;
 
 	output_size(r->bytes, bytes);
 	output_size(r->us > 0 ? (uint64_t)((double)r->bytes * 1e6 / (double)r->us) : 0, rate);
+	text_init(&skipped, 128);
+	text_addf(&skipped, "%s", "");
 	if (r->skipped > 0)
-		snprintf(skipped, sizeof(skipped), ", %" PRIu64 " skipped", r->skipped);
+		text_addf(&skipped, ", %" PRIu64 " skipped", r->skipped);
+	add_ignored(&skipped, o, r);
 	cli_say(cli, "%s: %" PRIu64 " %s, %s in %.2f s (%s/s)%s", what, r->files,
-	    r->files == 1 ? "file" : "files", bytes, (double)r->us / 1e6, rate, skipped);
-	if (cli->quiet && r->skipped > 0)
-		fprintf(stderr, "towline: %" PRIu64 " skipped\n", r->skipped);
+	    r->files == 1 ? "file" : "files", bytes, (double)r->us / 1e6, rate,
+	    skipped.failed ? "" : skipped.data);
+	if (cli->quiet && (r->skipped > 0 || r->ignored > 0))
+		fprintf(stderr, "towline:%s\n", skipped.failed ? " skipped" : skipped.data + 1);
+	text_free(&skipped);
 }
 
 /* "uploaded a to ./a", or of several "uploaded 3 of 4 to d/"; one at least went well. */
@@ -74,7 +93,7 @@ static void report_text(const struct cli *cli, const struct carry_options *o,
 		text_addf(&what, copied == count ? "%zu" : "%zu of %zu", copied, count);
 	text_addf(&what, " to ");
 	add_plain(&what, target);
-	say(cli, what.failed ? "copied" : what.data, &all);
+	say(cli, o, what.failed ? "copied" : what.data, &all);
 	text_free(&what);
 }
 
@@ -91,6 +110,7 @@ static json_t *describe(const struct carry_item *r)
 	json_object_set_new(json, "bytes", json_integer((json_int_t)r->bytes));
 	json_object_set_new(json, "moved", json_integer((json_int_t)r->moved));
 	json_object_set_new(json, "skipped", json_integer((json_int_t)r->skipped));
+	json_object_set_new(json, "ignored", json_integer((json_int_t)r->ignored));
 	json_object_set_new(json, "seconds", json_real((double)r->us / 1e6));
 	if (r->has_digest) {
 		text_hex(r->digest, sizeof(r->digest), digest);
@@ -116,6 +136,7 @@ static json_t *describe_all(const struct carry_item *items, size_t count, size_t
 	json_object_set_new(json, "files", json_integer((json_int_t)all.files));
 	json_object_set_new(json, "bytes", json_integer((json_int_t)all.bytes));
 	json_object_set_new(json, "skipped", json_integer((json_int_t)all.skipped));
+	json_object_set_new(json, "ignored", json_integer((json_int_t)all.ignored));
 	json_object_set_new(json, "failed", json_integer((json_int_t)(count - copied)));
 	json_object_set_new(json, "seconds", json_real((double)all.us / 1e6));
 	return json;

@@ -205,7 +205,7 @@ static int wait_ready(struct create *c, struct err *err)
 /* "LOCAL:DEST" unless all of it is the name of a file. */
 static int upload_one(struct create *c, char *word, struct err *err)
 {
-	struct carry_options o = { 0 };
+	struct carry_options o = { .git_ignore = true };
 	struct carry_item item = { .up = true, .sandbox = c->name, .source = word };
 	struct cli quiet_output = *c->cli; /* standard output is the sandbox's */
 	char *colon = paths_exists(word) ? NULL : strrchr(word, ':');

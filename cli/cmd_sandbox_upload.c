@@ -6,50 +6,84 @@
 #include "cli/sandbox.h"
 
 struct options {
-	bool recursive, no_git_ignore, exact;
+	bool recursive, no_git_ignore, exact, follow_links;
 	enum progress_style progress;
+	struct config_list_value exclude;
 };
 
 #define FIELD(name) offsetof(struct options, name)
 
-/* That of both, and what is accepted from those who are used to it. */
-static const struct config_key keys[] = {
-	{ .name = "no-target-directory",
-	    .letter = 'T',
-	    .parse = config_bool,
-	    .offset = FIELD(exact),
-	    .help = "DEST is the name of the copy, also if a directory is there" },
-	{ .name = "progress",
-	    .arg = "STYLE",
-	    .parse = progress_parse_style,
-	    .offset = FIELD(progress),
-	    .dflt = "auto",
-	    .help = "auto, bar, plain, json or none, on standard error" },
-	{ .name = "recursive",
-	    .letter = 'r',
-	    .parse = config_bool,
-	    .offset = FIELD(recursive),
-	    .help = "accepted; directories always are copied with all that is in them" },
+/* Of both, and what is accepted from those who are used to it. */
+#define COMMON_KEYS                                                                        \
+	{ .name = "no-target-directory",                                                   \
+		.letter = 'T',                                                             \
+		.parse = config_bool,                                                      \
+		.offset = FIELD(exact),                                                    \
+		.help = "DEST is the name of the copy, also if a directory is there" },    \
+	    { .name = "exclude",                                                           \
+		    .arg = "PATTERN",                                                      \
+		    .parse = config_list,                                                  \
+		    .offset = FIELD(exclude),                                              \
+		    .help = "of a directory leave out what matches, as in .gitignore; "    \
+			    "may be given again" },                                        \
+	    { .name = "progress",                                                          \
+		    .arg = "STYLE",                                                        \
+		    .parse = progress_parse_style,                                         \
+		    .offset = FIELD(progress),                                             \
+		    .dflt = "auto",                                                        \
+		    .help = "auto, bar, plain, json or none, on standard error" },         \
+	{                                                                                  \
+		.name = "recursive", .letter = 'r', .parse = config_bool,                  \
+		.offset = FIELD(recursive),                                                \
+		.help = "accepted; directories always are copied with all that is in them" \
+	}
+
+static const struct config_key upload_keys[] = {
+	COMMON_KEYS,
 	{ .name = "no-git-ignore",
 	    .parse = config_bool,
 	    .offset = FIELD(no_git_ignore),
-	    .help = "accepted; nothing ever is left out because of a .gitignore" },
+	    .help = "copy also what a .gitignore leaves out, and .git" },
+	{ .name = "no-gitignore",
+	    .parse = config_bool,
+	    .offset = FIELD(no_git_ignore),
+	    .help = "the same" },
+	{ .name = "follow-links",
+	    .letter = 'L',
+	    .parse = config_bool,
+	    .offset = FIELD(follow_links),
+	    .help = "of a directory copy what symbolic links lead to, instead of links" },
+	{ 0 },
+};
+
+static const struct config_key download_keys[] = {
+	COMMON_KEYS,
+	{ .name = "no-git-ignore",
+	    .parse = config_bool,
+	    .offset = FIELD(no_git_ignore),
+	    .help = "accepted; of a download nothing is left out but by --exclude" },
 	{ 0 },
 };
 
 static int move(
     const struct cli *cli, bool up, const struct options *o, const struct cmd_words *words)
 {
+	const char *exclude[CONFIG_LIST_MAX + 1] = { NULL };
 	struct carry_item item = { .up = up, .sandbox = words->word[0], .source = words->word[1] };
 	struct carry_options c = {
 		.dest = words->count > 2 ? words->word[2] : NULL,
 		.exact = o->exact && words->count > 2,
 		.progress = o->progress,
+		.exclude = o->exclude.count > 0 ? exclude : NULL,
+		.git_ignore = up && !o->no_git_ignore,
+		.follow_links = o->follow_links,
 	};
 	struct err err = { 0 };
-	struct session *s = session_open(cli, &err);
 	int code, signal;
 
+	for (size_t i = 0; i < o->exclude.count; i++)
+		exclude[i] = o->exclude.item[i];
+	struct session *s = session_open(cli, &err);
 	if (s == NULL || carry(s, &c, &item, 1, &signal, &err) != 0) {
 		code = cli_fail(cli, &err);
 	} else {
@@ -87,10 +121,12 @@ const struct cmd cmd_sandbox_upload = {
 	.more =
 	    "DEST is relative to the sandbox's working directory, which it is when left out. A\n"
 	    "directory that is there, or a name that ends in a slash, is copied into; any other\n"
-	    "DEST is the copy's name. LOCAL/. is what is in LOCAL; - is standard input.\n"
+	    "DEST is the copy's name. LOCAL/. is what is in LOCAL; - is standard input. Of a\n"
+	    "directory is left out what .gitignore files say, in it and above it up to its\n"
+	    "repository, and .git; how much is always told. LOCAL itself never is.\n"
 	    "Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
 	.examples = upload_examples,
-	.keys = keys,
+	.keys = upload_keys,
 	.size = sizeof(struct options),
 	.words_min = 2,
 	.words_max = 3,
@@ -114,7 +150,7 @@ const struct cmd cmd_sandbox_download = {
 	    "into; any other DEST is the copy's name. PATH/. is what is in PATH; - is standard\n"
 	    "output. Exit code: 0 all, 23 some entries were skipped, 1 it failed.\n",
 	.examples = download_examples,
-	.keys = keys,
+	.keys = download_keys,
 	.size = sizeof(struct options),
 	.words_min = 2,
 	.words_max = 3,
