@@ -84,17 +84,22 @@ class Double(grpc.GenericRpcHandler):
     archive = b""
 
     def service(self, details):
-        if details.method != f"/{SERVICE}/DownloadFile":
+        if details.method == "/towline.v1.Files/StatFile":
+            handler, call, request = grpc.unary_unary_rpc_method_handler, self.stat, "towline.v1.StatFileRequest"
+        elif details.method == f"/{SERVICE}/DownloadFile":
+            handler, call, request = grpc.unary_stream_rpc_method_handler, self.download, "openshell.v1.DownloadFileRequest"
+        else:
             return None
-        return grpc.unary_stream_rpc_method_handler(
-            self.download,
-            request_deserializer=API["openshell.v1.DownloadFileRequest"].FromString,
+        return handler(
+            call,
+            request_deserializer=API[request].FromString,
             response_serializer=lambda m: m.SerializeToString(),
         )
 
+    def stat(self, request, context):
+        return API["towline.v1.StatFileResponse"](file={"name": "x", "type": "FILE_TYPE_DIRECTORY"})
+
     def download(self, request, context):
-        if not request.as_archive:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a directory")
         yield message("DownloadFileResponse", header={"is_archive": True})
         for at in range(0, len(self.archive), 1000):
             yield message("DownloadFileResponse", chunk=self.archive[at : at + 1000])
