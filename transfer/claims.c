@@ -109,7 +109,7 @@ bool claims_find(struct claims *c, const struct claim_target *target, const char
 	for (size_t i = 0; i < CLAIMS_KEPT && !found; i++) {
 		/* The latest first. */
 		const struct claim_record *r =
-		    &c->kept[(c->next + 2 * CLAIMS_KEPT - 1 - i) % CLAIMS_KEPT];
+		    &c->kept[(c->next + (size_t)2 * CLAIMS_KEPT - 1 - i) % CLAIMS_KEPT];
 		found = strcmp(r->id, id) == 0 && is_same(&r->target, target);
 		if (found)
 			*record = *r;

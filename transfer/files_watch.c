@@ -585,8 +585,8 @@ static int begin(struct files_call *c, struct err *err)
 
 	w->begun = true;
 	w->inotify = w->root = -1;
-	text_init(&w->path, 2 * BENEATH_PATH_MAX);
-	text_init(&w->last, 2 * BENEATH_PATH_MAX);
+	text_init(&w->path, (size_t)2 * BENEATH_PATH_MAX);
+	text_init(&w->last, (size_t)2 * BENEATH_PATH_MAX);
 	text_init(&w->old_path, 2 * SHOWN_MAX);
 	text_init(&w->batch, 4 * FILES_BATCH_BYTES);
 	if (files_place(c->transfers, q->path, "path", &p, err) != 0 ||

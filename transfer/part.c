@@ -13,8 +13,8 @@
 #include "base/random.h"
 #include "base/text.h"
 
-#define RANDOM_BYTES 4
-#define KEY_BYTES    8
+#define RANDOM_BYTES ((size_t)4)
+#define KEY_BYTES    ((size_t)8)
 #define TRIES_MAX    8     /* somebody removed the file between open and lock */
 #define UNUSED_MS    60000 /* a file that is being made is not locked yet */
 
@@ -260,7 +260,7 @@ static int go_on(struct part *p, const char *target, const struct journal *wante
 int part_resume(struct part *p, int dir, const char *target, const struct journal *wanted,
     uint64_t offset, struct err *err)
 {
-	struct stat st;
+	struct stat st = { 0 };
 
 	*p = (struct part)PART_NONE;
 	p->dir = dir;

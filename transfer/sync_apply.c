@@ -18,7 +18,7 @@
 #define COPY_SIZE ((size_t)128 << 10)
 
 #define PART_RANDOM ((size_t)8) /* bytes */
-#define PART_SIZE   (sizeof(SYNC_PART) + 2 * PART_RANDOM)
+#define PART_SIZE   (sizeof(SYNC_PART) + (size_t)2 * PART_RANDOM)
 
 struct sync_apply {
 	int root;

@@ -419,7 +419,7 @@ static int send_link_at(
 	char target[TREE_PATH_MAX];
 	struct sync_entry e;
 	struct err why;
-	struct stat st;
+	struct stat st = { 0 };
 	ssize_t n = readlinkat(dir, name, target, sizeof(target) - 1);
 
 	if (n <= 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {

@@ -411,9 +411,8 @@ static int drop_content(struct unpack *u, struct err *err)
 	const void *bytes;
 	size_t len;
 	la_int64_t offset;
-	int r;
 
-	while ((r = archive_read_data_block(u->a, &bytes, &len, &offset)) == ARCHIVE_OK) {
+	while (archive_read_data_block(u->a, &bytes, &len, &offset) == ARCHIVE_OK) {
 		u->dropped += len;
 		if (check_ratio(u, "what is left out", err) != 0)
 			return -1;

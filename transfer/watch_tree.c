@@ -134,16 +134,16 @@ static void remove_one(struct watch_tree *t, struct watch_node *n)
 void watch_tree_drop(struct watch_tree *t, struct watch_node *n,
     void (*gone)(void *cookie, const struct watch_node *), void *cookie)
 {
-	for (bool last = false; !last;) {
-		struct watch_node *leaf = n;
+	struct watch_node *leaf = n, *next;
 
+	do {
 		while (leaf->child != NULL)
 			leaf = leaf->child;
-		last = leaf == n;
+		next = leaf == n ? NULL : leaf->parent;
 		if (gone != NULL)
 			gone(cookie, leaf);
 		remove_one(t, leaf);
-	}
+	} while ((leaf = next) != NULL);
 }
 
 void watch_tree_free(struct watch_tree *t)

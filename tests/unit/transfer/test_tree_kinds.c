@@ -161,7 +161,7 @@ static void files_of_several_names_stay_one(void **state)
 {
 	struct fixture *f = *state;
 
-	mkdirat(f->tree, "d", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
 	make_file(f, "d/one", "content");
 	assert_int_equal(linkat(f->tree, "d/one", f->tree, "two", 0), 0);
 	assert_int_equal(linkat(f->tree, "d/one", f->tree, "d/three", 0), 0);
@@ -188,14 +188,14 @@ static void times_are_kept(void **state)
 	static const char *const names[] = { "d/f", "d/l", "d/e", "d" };
 	struct fixture *f = *state;
 
-	mkdirat(f->tree, "d", 0755);
-	mkdirat(f->tree, "d/e", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, "d/e", 0755), 0);
 	make_file(f, "d/f", "x");
 	make_file(f, "d/e/g", "x");
-	symlinkat("f", f->tree, "d/l");
+	assert_int_equal(symlinkat("f", f->tree, "d/l"), 0);
 	for (size_t i = 0; i < 4; i++)
 		set_time(f, names[i], 123456789 + (long)i);
-	fchmodat(f->tree, "d/e", 0555, 0);
+	assert_int_equal(fchmodat(f->tree, "d/e", 0555, 0), 0);
 	there_and_back(f);
 	for (size_t i = 0; i < 4; i++) {
 		struct stat st = stat_in(f, names[i]);
@@ -203,8 +203,8 @@ static void times_are_kept(void **state)
 		assert_int_equal(st.st_mtim.tv_nsec, 123456789 + (long)i);
 	}
 	assert_int_equal(stat_in(f, "d/e").st_mode & 07777, 0555);
-	fchmodat(f->in, "d/e", 0755, 0);
-	fchmodat(f->tree, "d/e", 0755, 0);
+	assert_int_equal(fchmodat(f->in, "d/e", 0755, 0), 0);
+	assert_int_equal(fchmodat(f->tree, "d/e", 0755, 0), 0);
 }
 
 /* A file of data at each of ${count} places, holes of 64 KiB before each and after all. */
@@ -291,7 +291,7 @@ static void attributes_of_users_are_kept(void **state)
 		skip();
 	setxattr(leak_path(f->leak, "tree"), "user.root", "r", 1, 0);
 	(void)setxattr(leak_path(f->leak, "tree/f"), "trusted.b", "1", 1, 0);
-	mkdirat(f->tree, "d", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
 	setxattr(leak_path(f->leak, "tree/d"), "user.dir", "dir", 3, 0);
 	setxattr(leak_path(f->leak, "tree/d"), "user.%", "odd", 3, 0);
 	there_and_back(f);
@@ -337,13 +337,13 @@ static void links_can_be_followed(void **state)
 {
 	struct fixture *f = *state;
 
-	mkdirat(f->tree, "d", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
 	make_file(f, "d/f", "content");
-	symlinkat("d/f", f->tree, "to-file");
-	symlinkat("d", f->tree, "to-dir");
-	symlinkat("..", f->tree, "d/up");
-	symlinkat("/etc/hostname", f->tree, "away");
-	symlinkat("nowhere", f->tree, "broken");
+	assert_int_equal(symlinkat("d/f", f->tree, "to-file"), 0);
+	assert_int_equal(symlinkat("d", f->tree, "to-dir"), 0);
+	assert_int_equal(symlinkat("..", f->tree, "d/up"), 0);
+	assert_int_equal(symlinkat("/etc/hostname", f->tree, "away"), 0);
+	assert_int_equal(symlinkat("nowhere", f->tree, "broken"), 0);
 	f->pack.follow_links = true;
 	there_and_back(f);
 	assert_true(S_ISREG(stat_in(f, "to-file").st_mode));
@@ -362,9 +362,9 @@ static void patterns_leave_out(void **state)
 	struct fixture *f = *state;
 	struct ignore *g = ignore_list(patterns, &f->err);
 
-	mkdirat(f->tree, "build", 0755);
-	mkdirat(f->tree, "d", 0755);
-	mkdirat(f->tree, "d/build", 0755);
+	assert_int_equal(mkdirat(f->tree, "build", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, "d/build", 0755), 0);
 	make_file(f, "build/x", "");
 	make_file(f, "d/build/x", "");
 	make_file(f, "d/a.o", "");
@@ -385,8 +385,8 @@ static void gitignore_files_are_heeded(void **state)
 	struct fixture *f = *state;
 	struct ignore *g = ignore_list(patterns, &f->err);
 
-	mkdirat(f->tree, "d", 0755);
-	mkdirat(f->tree, ".git", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, ".git", 0755), 0);
 	make_file(f, ".git/HEAD", "");
 	make_file(f, ".gitignore", "*.log\n/only-here\n");
 	make_file(f, "d/.gitignore", "!again.log\n");
@@ -412,10 +412,10 @@ static void those_above_the_tree_are_heeded_too(void **state)
 	struct fixture *f = *state;
 	int root;
 
-	mkdirat(f->tree, ".git", 0755);
-	mkdirat(f->tree, ".git/info", 0755);
-	mkdirat(f->tree, "src", 0755);
-	mkdirat(f->tree, "src/sub", 0755);
+	assert_int_equal(mkdirat(f->tree, ".git", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, ".git/info", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, "src", 0755), 0);
+	assert_int_equal(mkdirat(f->tree, "src/sub", 0755), 0);
 	make_file(f, ".git/info/exclude", "*.tmp\n");
 	make_file(f, ".gitignore", "*.o\n/src/sub/x\n");
 	make_file(f, "src/.gitignore", "*.bak\n");
@@ -464,7 +464,7 @@ static void what_is_in_the_way_fails_alone(void **state)
 {
 	struct fixture *f = *state;
 
-	mkdirat(f->tree, "d", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
 	make_file(f, "d/f", "x");
 	make_file(f, "file", "x");
 	make_file(f, "fine", "x");
@@ -495,9 +495,9 @@ static void memory_may_be_short(void **state)
 {
 	struct fixture *f = *state;
 
-	mkdirat(f->tree, "d", 0755);
+	assert_int_equal(mkdirat(f->tree, "d", 0755), 0);
 	make_file(f, "d/f", "x");
-	linkat(f->tree, "d/f", f->tree, "g", 0);
+	assert_int_equal(linkat(f->tree, "d/f", f->tree, "g", 0), 0);
 	make_file(f, ".gitignore", "*.o\n");
 	make_file(f, "x.o", "");
 	f->pack.git_ignore = true;
