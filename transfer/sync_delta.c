@@ -5,10 +5,10 @@
 
 #include "base/digest.h"
 
-#define FACTOR   0x08104225u         /* of the polynomial; any odd number with many bits */
-#define READ_MIN ((size_t)256 << 10) /* bytes read ahead at a time */
-#define NO_BLOCK UINT32_MAX
-#define FILTER   65536 /* bits: whether any block has such a weak sum */
+#define FACTOR      0x08104225u         /* of the polynomial; any odd number with many bits */
+#define READ_MIN    ((size_t)256 << 10) /* bytes read ahead at a time */
+#define NO_BLOCK    UINT32_MAX
+#define FILTER_BITS 16 /* of the filter, for a place in the index: few pass that are in no block */
 
 struct sum {
 	uint32_t weak;
@@ -22,7 +22,8 @@ struct sync_sums {
 	struct sum *sums;
 	uint32_t *index; /* of the first block, by weak sum */
 	size_t mask;
-	uint8_t filter[FILTER / 8];
+	uint8_t *filter; /* a bit for each of some weak sums: whether any block has it */
+	size_t filter_mask;
 };
 
 size_t sync_block_of(uint64_t size)
@@ -88,10 +89,12 @@ struct sync_sums *sync_sums_create(uint64_t size, size_t block, uint64_t seed, s
 		while (cap < s->count * 2)
 			cap *= 2;
 		s->mask = cap - 1;
+		s->filter_mask = cap * FILTER_BITS - 1;
+		s->filter = calloc(cap, FILTER_BITS / 8);
 		s->sums = malloc(s->count * sizeof(*s->sums));
 		s->index = malloc(cap * sizeof(*s->index));
 	}
-	if (s == NULL || s->sums == NULL || s->index == NULL) {
+	if (s == NULL || s->filter == NULL || s->sums == NULL || s->index == NULL) {
 		sync_sums_free(s);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
@@ -104,6 +107,7 @@ void sync_sums_free(struct sync_sums *s)
 {
 	if (s == NULL)
 		return;
+	free(s->filter);
 	free(s->sums);
 	free(s->index);
 	free(s);
@@ -116,6 +120,13 @@ static uint32_t mix(uint32_t weak)
 	return weak ^ weak >> 13;
 }
 
+static bool passes(const struct sync_sums *s, uint32_t hash)
+{
+	size_t bit = hash & s->filter_mask;
+
+	return (s->filter[bit / 8] >> bit % 8 & 1) != 0;
+}
+
 /* The last block is looked for by its place alone, as it is shorter. */
 static void enter_index(struct sync_sums *s, size_t i)
 {
@@ -123,7 +134,8 @@ static void enter_index(struct sync_sums *s, size_t i)
 
 	if (i == s->count - 1 && s->size % s->block != 0)
 		return;
-	s->filter[hash % FILTER / 8] |= (uint8_t)(1 << hash % 8);
+	size_t bit = hash & s->filter_mask;
+	s->filter[bit / 8] |= (uint8_t)(1 << bit % 8);
 	/* Blocks that are all alike would make the chain long; one of them is enough. */
 	for (uint32_t k = s->index[hash & s->mask]; k != NO_BLOCK; k = s->sums[k].next)
 		if (s->sums[k].weak == s->sums[i].weak && s->sums[k].strong == s->sums[i].strong)
@@ -222,7 +234,7 @@ static size_t look_up(struct search *x)
 		x->weak = sync_weak(x->data + x->at, s->block);
 	x->rolled = true;
 	hash = mix(x->weak);
-	if ((s->filter[hash % FILTER / 8] >> hash % 8 & 1) == 0)
+	if (!passes(s, hash))
 		return s->count;
 	for (uint32_t i = s->index[hash & s->mask]; i != NO_BLOCK; i = s->sums[i].next)
 		if (s->sums[i].weak == x->weak && is_block(x, i))
@@ -243,16 +255,27 @@ static int found(struct search *x, size_t i)
 	return x->ops->copy(x->cookie, (uint64_t)i * x->s->block, len, x->err);
 }
 
-/* On by a byte that is in no block. */
+/* On by a byte that is in no block, and by all those behind it that the filter lets us tell:
+ * of a file that is all new this is where the time goes. */
 static void roll(struct search *x)
 {
-	size_t block = x->s->block;
+	const size_t block = x->s->block, left = x->end - x->at - block;
+	const uint8_t *p = x->data + x->at;
+	uint32_t weak = x->weak;
+	size_t n = 0;
 
-	if (x->rolled && x->end - x->at > block)
-		x->weak = x->weak * FACTOR - x->data[x->at] * x->drop + x->data[x->at + block];
-	else
+	while (n < left) {
+		weak = weak * FACTOR - p[n] * x->drop + p[n + block];
+		n++;
+		if (passes(x->s, mix(weak)))
+			break;
+	}
+	x->weak = weak;
+	x->at += n;
+	if (n == 0) { /* the window's end is the end of what is here */
+		x->at++;
 		x->rolled = false;
-	x->at++;
+	}
 }
 
 /* What is shorter than a block: the last block, if it is that, or nothing that is known. */

@@ -317,6 +317,59 @@ def test_killed_in_the_middle(pair, ready, who):
     assert pair.same()
 
 
+def test_interrupted(pair):
+    rnd = random.Random(5)
+    for i in range(60):
+        (pair.source / f"f{i}").write_bytes(rnd.randbytes(2_000_000))
+    victim = pair.box.popen(*pair.words())
+    wait_until(lambda: pair.target.exists() and any(p.name.startswith("f") for p in pair.target.iterdir()), 20, "a file")
+    victim.send_signal(signal.SIGINT)
+    victim.communicate(timeout=30)
+    assert victim.returncode in (130, 0)  # it may have been faster
+    wait_until(lambda: not any(p.name.startswith(".towline") for p in pair.target.iterdir()), 10, "no part files")
+    pair()
+    assert pair.same()
+
+
+def test_directories_that_change_under_it(pair):
+    """Something swaps a directory with a link that leads out, again and again."""
+    import threading
+
+    outside = pair.box.folder / "outside"
+    outside.mkdir()
+    (outside / "f0").write_text("precious")
+    for i in range(50):
+        (pair.source / "d").mkdir(exist_ok=True)
+        (pair.source / f"d/f{i}").write_text(str(i))
+    pair()
+    (pair.target / "l").symlink_to(outside)
+    done = threading.Event()
+
+    def swap():
+        while not done.is_set():
+            for a, b in (("d", "x"), ("l", "d"), ("d", "l"), ("x", "d")):
+                try:
+                    os.rename(pair.target / a, pair.target / b)
+                except OSError:
+                    break
+            for name in ("d", "l"):
+                if not os.path.lexists(pair.target / name) and name == "l":
+                    (pair.target / "l").symlink_to(outside)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for round in range(15):
+            for i in range(50):
+                (pair.source / f"d/f{i}").write_text(f"{round} {i}")
+            (pair.source / f"d/f{round % 50}").unlink()
+            pair("--delete", code=None)
+    finally:
+        done.set()
+        swapper.join()
+    assert [(p.name, p.read_text()) for p in outside.iterdir()] == [("f0", "precious")]
+
+
 def test_usage(box):  # noqa: F811
     for words in (["a", "b"], ["x:a", "y:b"], ["-", "x:a"], ["x:a"]):
         box("sync", *words, code=2)
