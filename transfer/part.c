@@ -358,9 +358,10 @@ int part_query(int dir, const char *target, const char *id, struct journal *j, s
 
 	name_resumable(&p, target, id);
 	int fd = openat(dir, p.journal_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
+		return unknown(target, id, err);
 	if (fd < 0)
-		return errno == ENOENT ? unknown(target, id, err)
-				       : err_sys(err, errno, "%s", target);
+		return err_sys(err, errno, "%s", target);
 	bool found = fstat(fd, &st) == 0 && is_ours(&st) && read_journal(fd, id, j);
 	close(fd);
 	if (!found || fstatat(dir, p.name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_ours(&st) ||
