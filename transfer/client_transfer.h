@@ -24,6 +24,7 @@ struct transfer_put {
 	unsigned delay_ms;
 	bool taken;   /* an attempt has got as far as the sandbox */
 	bool refused; /* ${err} came from the other end: another attempt may do better */
+	bool asking;  /* to the question how much is there */
 	bool tried;
 
 	enum transfer_exists exists;

@@ -328,6 +328,7 @@ static void query_done(void *cookie, const uint8_t *reply, size_t len, const str
 		send_it(t);
 		return;
 	default:
+		p->asking = true;
 		refuse(t, err);
 		transfer_check_done(t);
 	}
@@ -516,7 +517,7 @@ static void begin_anew(struct transfer *t)
 {
 	err_clear(&t->err);
 	t->answered = false;
-	t->put.refused = false;
+	t->put.refused = t->put.asking = false;
 	t->put.tried = true;
 }
 
@@ -532,6 +533,8 @@ static uint64_t worth_ms(const struct transfer *t)
 		return t->put.id[0] != '\0' ? TRY_AGAIN_MS : TRY_ANEW_MS;
 	case GRPC_ABORTED:
 		return ABORTED_AGAIN_MS;
+	case GRPC_FAILED_PRECONDITION: /* it is being stopped, or started */
+		return t->put.asking && t->put.tried ? TRY_AGAIN_MS : 0;
 	default:
 		return 0;
 	}
