@@ -459,10 +459,27 @@ static int next(struct transfer *t, struct err *err)
 	return p->id[0] != '\0' ? query(t, err) : start_call(t, err);
 }
 
+/* The connection may have gone since, and with it what stood for it. */
+static bool has_client(struct transfer *t)
+{
+	struct err err = { 0 };
+
+	if (t->ops->again != NULL)
+		t->client = t->ops->again(t->cookie, &err);
+	if (t->client != NULL)
+		return true;
+	t->put.asking = true;
+	refuse(t, &err);
+	transfer_check_done(t);
+	return false;
+}
+
 static void start(struct transfer *t)
 {
 	struct err err = { 0 };
 
+	if (!has_client(t))
+		return;
 	if (next(t, &err) != 0)
 		transfer_fail(t, &err);
 	else
@@ -524,7 +541,7 @@ static void begin_anew(struct transfer *t)
 /* How long another attempt is worth while after this failure. */
 static uint64_t worth_ms(const struct transfer *t)
 {
-	if (!t->put.refused || !is_file(t))
+	if (!t->put.refused || !is_file(t) || t->ops->again == NULL)
 		return 0;
 	switch (t->err.code) {
 	case GRPC_UNAVAILABLE:

@@ -316,12 +316,25 @@ def test_gateway_dies_while_uploading(box, large):
     wait_until(lambda: part_size(box) >= LARGE // 4, 20, "some of it is there")
     box.gateway.kill()
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1 and b"towline: " in err
+    assert process.returncode == 1 and err.startswith(b"towline: "), err.decode()
     box.gateway.start()
     box.gateway.wait_phase("box", "READY")
     is_resumed(box, large)
     wait_until(lambda: uploaded_bytes(box) > 0, 10, "the log says it")
     assert uploaded_bytes(box) <= LARGE - LARGE // 4 + (8 << 20)  # of the second; the first left no line
+
+
+def test_gateway_comes_back_while_uploading(box, large):
+    process = box.popen(*UP, "f")
+    wait_until(lambda: part_size(box) >= LARGE // 2, 20, "half of it is there")
+    box.gateway.kill()
+    box.gateway.start()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err.decode()
+    assert (box.workdir / "f").read_bytes() == large
+    assert [path.name for path in box.workdir.iterdir()] == ["f"]
+    wait_until(lambda: uploaded_bytes(box) > 0, 10, "the log says it")
+    assert uploaded_bytes(box) <= LARGE // 2 + (8 << 20)
 
 
 def test_supervisor_dies_while_uploading(box, ready, large):
