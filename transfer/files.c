@@ -84,13 +84,30 @@ struct run {
 	struct err err;
 };
 
+static int enter(struct transfers *t, const struct files_op *op, struct err *err)
+{
+	if (op->lasts && t->watches >= FILES_WATCHES_MAX)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
+		    "%zu watches run in this sandbox; end one", t->watches);
+	if (transfers_enter(t, false, err) != 0)
+		return -1;
+	t->watches += op->lasts;
+	return 0;
+}
+
+static void leave(struct transfers *t, const struct files_op *op)
+{
+	t->watches -= op->lasts;
+	transfers_leave(t, false);
+}
+
 /* The end. */
 
 static void run_free(struct job *job)
 {
 	struct run *r = (struct run *)job;
 
-	transfers_leave(r->transfers, false);
+	leave(r->transfers, r->op);
 	file_info_free(&r->seen.info);
 	free(r->seen.state);
 	free(r->seen.reply);
@@ -259,7 +276,7 @@ static struct run *create(
 {
 	struct run *r;
 
-	if (transfers_enter(t, false, err) != 0)
+	if (enter(t, op, err) != 0)
 		return NULL;
 	r = calloc(1, sizeof(*r));
 	if (r != NULL && (r->seen.state = calloc(1, op->state + 1)) != NULL) {
@@ -274,7 +291,7 @@ static struct run *create(
 		return r;
 	}
 	free(r);
-	transfers_leave(t, false);
+	leave(t, op);
 	err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	return NULL;
 }

@@ -17,6 +17,7 @@
 #include "transfer/file_info.h"
 #include "transfer/transfers.h"
 
+#define FILES_WATCHES_MAX 64                  /* watches last, and must not use TRANSFER_MAX up */
 #define FILES_SLICE_MS    20                  /* on a worker, until others have a turn */
 #define FILES_BATCH_BYTES ((size_t)32 << 10)  /* of a stream's message, and one entry more */
 #define FILES_QUEUE_HIGH  ((size_t)256 << 10) /* bytes under way to a client */
@@ -59,6 +60,7 @@ enum files_result {
 struct files_op {
 	const ProtobufCMessageDescriptor *request;
 	size_t state;
+	bool lasts; /* until its caller ends it: counted by itself as well */
 	enum files_result (*run)(struct files_call *, struct err *); /* on a worker */
 	void (*end)(
 	    void *state); /* once, whatever happened; on a worker if there is room; or NULL */

@@ -660,6 +660,7 @@ static enum files_result run(struct files_call *c, struct err *err)
 const struct files_op files_watch = {
 	.request = &towline__v1__watch_files_request__descriptor,
 	.state = sizeof(struct watching),
+	.lasts = true,
 	.run = run,
 	.end = end,
 };

@@ -17,6 +17,7 @@ struct transfers {
 	struct job sweep;
 	size_t running;  /* of TRANSFER_MAX */
 	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
+	size_t watches;  /* of FILES_WATCHES_MAX */
 };
 
 /* Counts one in; RESOURCE_EXHAUSTED when there are too many. Pair with leave. */
