@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "transfer/confine.h"
 #include "transfer/ignore.h"
 #include "transfer/lane.h"
 
@@ -69,6 +70,8 @@ static int work(struct lane *lane, void *arg, struct err *err)
 
 	if (root < 0 && err->code != GRPC_OK)
 		return -1;
+	if (root >= 0)
+		confine_to(root); /* this thread, and the one it may start, do nothing else */
 	o.excluded = f->exclude != NULL ? excluded : NULL;
 	o.note = note;
 	o.item = item;
