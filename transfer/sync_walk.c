@@ -1,6 +1,5 @@
 #include "transfer/sync_walk.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -121,10 +120,8 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* The level has its names then. */
-/* Takes the store over. */
-static int sort_names(struct level *l, struct names *n, struct err *err)
+static int sort_names(struct level *l, const struct names *n, struct err *err)
 {
-	assert(n->store != NULL || n->count == 0);
 	if ((l->names = calloc(n->count + 1, sizeof(*l->names))) == NULL)
 		return no_memory(err);
 	for (size_t at = 0; at < n->len; at += strlen(n->store + at) + 1)
