@@ -8,9 +8,10 @@
 #include "cli/sandbox.h"
 
 struct options {
-	bool exact, recursive, preserve, archive, resume;
+	bool exact, recursive, preserve, archive, resume, git_ignore, follow_links;
 	unsigned transfers;
 	enum progress_style progress;
+	struct config_list_value exclude;
 };
 
 #define FIELD(name) offsetof(struct options, name)
@@ -28,6 +29,21 @@ static const struct config_key keys[] = {
 	    .offset = FIELD(transfers),
 	    .dflt = "4",
 	    .help = "copy so many at a time, 1 to 16" },
+	{ .name = "exclude",
+	    .arg = "PATTERN",
+	    .parse = config_list,
+	    .offset = FIELD(exclude),
+	    .help = "of a directory leave out what matches, as in .gitignore; may be given again" },
+	{ .name = "git-ignore",
+	    .parse = config_bool,
+	    .offset = FIELD(git_ignore),
+	    .help = "of a directory that goes in leave out what .gitignore files say, and .git, "
+		    "as 'sandbox upload' does" },
+	{ .name = "follow-links",
+	    .letter = 'L',
+	    .parse = config_bool,
+	    .offset = FIELD(follow_links),
+	    .help = "of a directory that goes in copy what links lead to, instead of links" },
 	{ .name = "resume",
 	    .parse = config_bool,
 	    .offset = FIELD(resume),
@@ -131,15 +147,21 @@ static int copy_all(struct copy *c, const struct options *o)
 	const struct end *dest = &c->ends[c->count - 1];
 	bool up = dest->kind == END_KIND_REMOTE;
 	size_t count = c->count - 1;
+	const char *exclude[CONFIG_LIST_MAX + 1] = { NULL };
 	struct carry_options options = { .dest = dest->path,
 		.exact = o->exact,
 		.fresh = !o->resume,
+		.exclude = o->exclude.count > 0 ? exclude : NULL,
+		.git_ignore = up && o->git_ignore,
+		.follow_links = o->follow_links,
 		.transfers = o->transfers,
 		.progress = o->progress };
 	struct err err = { 0 };
 	struct session *s = session_open(c->cli, &err);
 	int code, signal;
 
+	for (size_t i = 0; i < o->exclude.count; i++)
+		exclude[i] = o->exclude.item[i];
 	for (size_t i = 0; i < count; i++) {
 		c->items[i].up = up;
 		c->items[i].sandbox = up ? dest->sandbox : c->ends[i].sandbox;

@@ -121,3 +121,22 @@ def test_one_that_fails_does_not_stop_the_others(box):
     assert answer["failed"] == 2
     assert answer["copies"][1]["error"]["code"] == "NOT_FOUND"
     assert "error" not in answer["copies"][0]
+
+
+def test_what_is_left_out(box):
+    """Of cp all is copied, but for what it is told to leave out."""
+    tree = box.here / "tree"
+    (tree / ".git").mkdir(parents=True)
+    for name in (".git/config", ".gitignore", "a.log", "a.c"):
+        (tree / name).write_text("*.log")
+    (tree / "link").symlink_to("a.c")
+    box("cp", "tree", "box:all")
+    assert set(content(box.workdir / "all")) == {".git/config", ".gitignore", "a.log", "a.c", "link"}
+    assert (box.workdir / "all/link").is_symlink()
+    done = box("cp", "--git-ignore", "-L", "tree", "box:some")
+    assert set(content(box.workdir / "some")) == {".gitignore", "a.c", "link"} and ".gitignore" in done.err
+    assert not (box.workdir / "some/link").is_symlink()
+    box("cp", "--exclude=*.c", "--exclude", ".git", "tree", "box:other")
+    assert set(content(box.workdir / "other")) == {".gitignore", "a.log"}
+    box("cp", "--exclude=*.log", "box:all", "down")
+    assert "a.log" not in content(box.here / "down") and "a.c" in content(box.here / "down")
