@@ -47,6 +47,11 @@ class Liar:
         self.server.start()
 
     def service(self, details):
+        if details.method.endswith("/StatFile"):
+            return grpc.unary_unary_rpc_method_handler(
+                lambda request, context: self.what_is_there(),
+                response_serializer=lambda message: message.SerializeToString(),
+            )
         if not details.method.endswith("/DownloadFile"):
             return None
         return grpc.unary_stream_rpc_method_handler(
@@ -55,14 +60,11 @@ class Liar:
             response_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
         )
 
+    def what_is_there(self):
+        kind = "FILE_TYPE_DIRECTORY" if self.is_tree else "FILE_TYPE_FILE"
+        return API["towline.v1.StatFileResponse"](file={"type": kind})
+
     def download(self, request, context):
-        if request.length == 1:  # what is there?
-            if self.is_tree:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a directory")
-            yield header(1)
-            yield chunk(b"x")
-            yield trailer(b"x")
-            return
         self.calls += 1
         yield from self.answers(request, context)
 
