@@ -233,9 +233,11 @@ static int remove_children(struct removal *r, int fd, unsigned depth)
 		close(fd);
 		return result;
 	}
-	for (struct dirent *e; result == 0 && (e = readdir(list)) != NULL;)
+	for (struct dirent *e; result == 0 && (errno = 0, e = readdir(list)) != NULL;)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			result = remove_entry(r, dirfd(list), e->d_name, depth + 1);
+	if (result == 0 && errno != 0)
+		result = err_sys(r->err, errno, "read a directory");
 	closedir(list);
 	return result;
 }
