@@ -347,7 +347,8 @@ def stand_in(tmp_path_factory):
         pytest.skip("no C compiler for the programs that stand in for a supervisor")
     source = pathlib.Path(__file__).with_name("stand_in.c")
     subprocess.run([compiler, "-O1", "-o", folder / "silent", source], check=True)
-    (folder / "leaky").hardlink_to(folder / "silent")
+    for name in ("leaky", "shimmed"):
+        (folder / name).hardlink_to(folder / "silent")
     (folder / "real").symlink_to(BIN / "towline-supervisor")
     return folder.joinpath
 

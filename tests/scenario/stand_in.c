@@ -5,6 +5,7 @@
  *	silent	runs, and never connects
  *	leaky	leaves its token in the file named by its sandbox's id beside itself, then
  *		becomes the program "real" there
+ *	shimmed	becomes "real" with what the file "environment" there says, NAME=VALUE a line
  */
 #include <signal.h>
 #include <stdio.h>
@@ -39,6 +40,24 @@ static void leak(const char *folder, char *argv[])
 	rename(hidden, name);
 }
 
+static void set_environment(const char *folder)
+{
+	char path[4200], line[1024];
+
+	snprintf(path, sizeof(path), "%s/environment", folder);
+	FILE *in = fopen(path, "re");
+	while (in != NULL && fgets(line, sizeof(line), in) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		char *value = strchr(line, '=');
+		if (value == NULL)
+			continue;
+		*value++ = '\0';
+		setenv(line, value, 1);
+	}
+	if (in != NULL)
+		fclose(in);
+}
+
 /* Without one the first process of a namespace does not hear of SIGTERM. */
 static void leave(int sig)
 {
@@ -60,7 +79,10 @@ int main(int argc, char *argv[])
 		for (;;)
 			pause();
 	}
-	leak(folder, argv);
+	if (strcmp(slash + 1, "shimmed") == 0)
+		set_environment(folder);
+	else
+		leak(folder, argv);
 	snprintf(real, sizeof(real), "%s/real", folder);
 	execv(real, argv);
 	perror(real);

@@ -1,0 +1,210 @@
+"""Each call on the file system fails in turn, in the supervisor and in the client.
+
+A shim (faults.c) fails the n-th call, n = 1, 2, ... until a transfer meets none of them any more.
+The answer then is a success that is true, or an error of the status that goes with it; the old
+file is untouched or the new one whole; and no part file is left once the same went through again.
+"""
+
+import contextlib
+import errno
+import hashlib
+import mmap
+import os
+import re
+import shutil
+import struct
+import subprocess
+
+import grpc
+import pytest
+import towline_api
+from conftest import BIN, Ready, wait_until
+from towline_cli import PROGRAM
+
+API = towline_api.load()
+LONG = "TOWLINE_LONG" in os.environ
+ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM]
+FIT = {
+    errno.EIO: {grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE},
+}
+FULL = {grpc.StatusCode.RESOURCE_EXHAUSTED}
+CONTROL = struct.Struct("iiii48s")
+CALLS_MAX = 2000  # of one transfer; more would mean that it never ends
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler for the shim")
+    library = tmp_path_factory.mktemp("shim") / "faults.so"
+    source = os.path.join(os.path.dirname(__file__), "faults.c")
+    command = [compiler, "-shared", "-fPIC", "-O2", "-std=c11", "-D_GNU_SOURCE", "-o", library, source]
+    subprocess.run(command, check=True)
+    return library
+
+
+class Faults:
+    """The control file of one program under the shim."""
+
+    def __init__(self, path, shim):
+        path.write_bytes(bytes(CONTROL.size))
+        self.file = open(path, "r+b")
+        self.map = mmap.mmap(self.file.fileno(), CONTROL.size)
+        sanitizer = os.environ.get("ASAN_OPTIONS", "")
+        self.env = {
+            "LD_PRELOAD": str(shim),
+            "TOWLINE_FAULTS": str(path),
+            "ASAN_OPTIONS": f"{sanitizer}:verify_asan_link_order=0".lstrip(":"),
+        }
+
+    def arm(self, fail_at, error):
+        self.map[:] = CONTROL.pack(1, fail_at, error, 0, b"")
+
+    def disarm(self):
+        """What failed; None if it was never reached."""
+        _, _, _, _, failed = CONTROL.unpack(self.map[:])
+        self.map[:] = CONTROL.pack(0, 0, 0, 0, b"")
+        return failed.rstrip(b"\0").decode() or None
+
+    def close(self):
+        self.map.close()
+        self.file.close()
+
+
+def is_static(program):
+    return b"ld-linux" not in program.read_bytes()[:4096]
+
+
+def digests(path):
+    """Of each file by its name, but for parts."""
+    if path.is_file():
+        return {"": hashlib.sha256(path.read_bytes()).hexdigest()}
+    files = (p for p in sorted(path.rglob("*")) if p.is_file() and ".towline-" not in str(p))
+    return {str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def parts(folder):
+    return [str(p.relative_to(folder)) for p in folder.rglob("*.towline-*")]
+
+
+def make(path, shape, salt):
+    if shape == "file":
+        path.write_bytes(hashlib.sha256(salt).digest() * 10_000)
+        return
+    for name in ("a", "d/b", "d/e/c"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(hashlib.sha256(salt + name.encode()).digest() * 3_000)
+    (path / "link").symlink_to("a")
+
+
+class Bench:
+    """One source, one target with something old in it, and a transfer between them."""
+
+    def __init__(self, ready, here, verb, shape):
+        self.ready, self.verb = ready, verb
+        there = ready.workdir / "there"
+        for folder in (here, there):
+            folder.mkdir(exist_ok=True)
+        self.source, self.target = (here / "s", there / "t") if verb == "upload" else (there / "s", here / "t")
+        make(self.source, shape, b"new")
+        self.shape = shape
+        self.new = digests(self.source)
+        self.renew()
+
+    def renew(self):
+        folder = self.target.parent
+        for path in list(folder.iterdir()):
+            if path != self.source:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        make(self.target, self.shape, b"old")
+        self.old = digests(self.target)
+
+    def run(self, env=None):
+        words = ["-o", "json", "sandbox", self.verb, "-T", self.ready.name, str(self.source), str(self.target)]
+        command = [PROGRAM, "--gateway-endpoint", self.ready.gateway.endpoint, *words]
+        env = os.environ | (env or {}) | {"ASAN_OPTIONS": (env or {}).get("ASAN_OPTIONS", "")}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+        assert done.returncode >= 0, f"a signal: {done.returncode}\n{done.stderr}"
+        return done
+
+    def check(self, done, about):
+        now = digests(self.target)
+        if done.returncode == 0:
+            assert now == self.new, f"{about}: a false success"
+            return
+        assert set(now) == set(self.old), f"{about}: files are gone or came: {now.keys()}"
+        for name, digest in now.items():
+            assert digest in (self.old[name], self.new[name]), f"{about}: {name!r} is neither old nor new"
+        if self.shape == "file" and "sync" not in about and "close" not in about:
+            assert now == self.old, f"{about}: an error, and the new file is there"
+
+    def once(self, faults, fail_at, error, env=None):
+        """False when so many calls are not made any more."""
+        faults.arm(fail_at, error)
+        done = self.run(env)
+        failed = faults.disarm()
+        if failed is None:
+            assert done.returncode == 0, done.stderr
+            return False
+        about = f"{failed}, call {fail_at}, {errno.errorcode[error]} ({done.returncode}, {done.stderr.strip()})"
+        self.check(done, about)
+        if done.returncode != 0:
+            assert done.stderr.strip(), f"{about}: nothing is said"
+            self.check_status(done, error, about)
+        assert self.run().returncode == 0, f"{about}: it does not go through afterwards"
+        assert digests(self.target) == self.new
+        if failed != "unlinkat":
+            wait_until(lambda: not parts(self.target.parent), 10, f"{about}: {parts(self.target.parent)} is left")
+        self.renew()
+        return True
+
+    @staticmethod
+    def check_status(done, error, about):
+        found = re.search(r'"code":\s*"([A-Z_]+)"', done.stderr)
+        if found is None or "skipped" in done.stderr:
+            assert os.strerror(error) in done.stderr, about  # entries that failed are named one by one
+            return
+        code = grpc.StatusCode[found.group(1)]
+        assert code in FIT.get(error, FULL), f"{about}: {code}"
+
+    def all(self, faults, env=None):
+        for fail_at in range(1, CALLS_MAX):
+            chosen = ERRORS if LONG else [ERRORS[fail_at % len(ERRORS)], errno.EIO]
+            if not all([self.once(faults, fail_at, error, env) for error in chosen]):
+                assert fail_at > 5, "the shim sees the calls"
+                return
+        raise AssertionError("it never ends")
+
+
+CASES = [(verb, shape) for verb in ("upload", "download") for shape in ("file",)]
+IDS = ["-".join(case) for case in CASES]
+
+
+@pytest.fixture
+def watched(make_gateway, shim, stand_in, tmp_path):
+    """A sandbox whose supervisor runs under the shim."""
+    if is_static(BIN / "towline-supervisor"):
+        pytest.skip("a static supervisor loads no shim: use the asan build")
+    faults = Faults(tmp_path / "faults", shim)
+    settings = stand_in("environment")
+    settings.write_text("".join(f"{name}={value}\n" for name, value in faults.env.items()))
+    gateway = make_gateway(f"--supervisor={stand_in('shimmed')}")
+    yield Ready(gateway, gateway.create("box")), faults
+    faults.close()
+
+
+@pytest.mark.timeout(7200 if LONG else 180)
+@pytest.mark.parametrize(("verb", "shape"), CASES, ids=IDS)
+def test_in_the_supervisor(watched, tmp_path, verb, shape):
+    ready, faults = watched
+    Bench(ready, tmp_path / "here", verb, shape).all(faults)
+
+
+@pytest.mark.timeout(7200 if LONG else 180)
+@pytest.mark.parametrize(("verb", "shape"), CASES, ids=IDS)
+def test_in_the_client(ready, shim, tmp_path, verb, shape):
+    faults = Faults(tmp_path / "faults", shim)
+    with contextlib.closing(faults):
+        Bench(ready, tmp_path / "here", verb, shape).all(faults, faults.env)
