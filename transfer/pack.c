@@ -39,6 +39,7 @@ struct pack {
 	size_t extents;
 	size_t skip;     /* bytes of a path before what the patterns given are about */
 	struct err *err; /* set once something failed for good */
+	bool failed;     /* nothing more goes out: a broken archive must look broken */
 };
 
 /* An entry on the walk. */
@@ -56,6 +57,8 @@ static la_ssize_t on_write(struct archive *a, void *cookie, const void *bytes, s
 {
 	struct pack *p = cookie;
 
+	if (p->failed)
+		return (la_ssize_t)len;
 	if (p->opt->push(p->opt->cookie, bytes, len, p->err) != 0) {
 		archive_set_error(a, EIO, "%s", p->err->text);
 		return -1;
@@ -405,8 +408,10 @@ static int pack_children(struct pack *p, const struct step *s, int fd)
 		rules = &own;
 	if (err.code != GRPC_OK)
 		tree_report_say(&p->report, s->path, err.text);
-	for (struct dirent *e; r == 0 && (e = readdir(list)) != NULL;)
+	for (struct dirent *e; r == 0 && (errno = 0, e = readdir(list)) != NULL;)
 		r = pack_child(p, s, fd, e->d_name, rules);
+	if (r == 0 && errno != 0)
+		r = err_sys(p->err, errno, "%s", s->path);
 	closedir(list);
 	ignore_free(own.patterns);
 	return r;
@@ -442,6 +447,8 @@ static int pack_directory(struct pack *p, struct step *s)
 	if (s->depth > TREE_DEPTH_MAX)
 		return skip(p, s->path, "too deep");
 	int fd = openat(s->dir, s->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | follow);
+	if (fd < 0 && s->depth == 0)
+		return err_sys(p->err, errno, "%s", s->path);
 	if (fd < 0)
 		return skip(p, s->path, strerror(errno));
 	int r = enter_directory(p, s, fd);
@@ -545,8 +552,8 @@ int tree_pack(const struct tree_pack *opt, struct tree_result *result, struct er
 		r = pack_all(&p);
 		if (r == 0 && archive_write_close(p.a) != ARCHIVE_OK)
 			r = archive_failed(&p);
-		if (r != 0)
-			archive_write_fail(p.a); /* no trailer: a broken archive must look broken */
+		/* Not archive_write_fail(): what has failed is never closed, and its block leaks. */
+		p.failed = r != 0;
 	}
 	pack_free(&p);
 	result->complete = r == 0;

@@ -251,7 +251,9 @@ static int unpack_directory(struct unpack *u, const struct target *t, struct err
 	if (mkdirat(u->dir, t->last, mode | 0700) != 0) {
 		if (errno != EEXIST)
 			return err_sys(err, errno, "%s", t->path);
-		if (fstatat(u->dir, t->last, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
+		if (fstatat(u->dir, t->last, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			return err_sys(err, errno, "%s", t->path);
+		if (!S_ISDIR(st.st_mode))
 			return err_set(err, GRPC_FAILED_PRECONDITION,
 			    "%s: something that is no directory is there", t->path);
 	}
@@ -283,7 +285,8 @@ static int unpack_symlink(struct unpack *u, const struct target *t, struct err *
 		return 0;
 	}
 	if (symlinkat(link, u->dir, PART_NAME) != 0 &&
-	    (unlinkat(u->dir, PART_NAME, 0) != 0 || symlinkat(link, u->dir, PART_NAME) != 0))
+	    (errno != EEXIST || unlinkat(u->dir, PART_NAME, 0) != 0 ||
+		symlinkat(link, u->dir, PART_NAME) != 0))
 		return err_sys(err, errno, "%s", t->path);
 	(void)utimensat(u->dir, PART_NAME, times, AT_SYMLINK_NOFOLLOW);
 	if (renameat(u->dir, PART_NAME, u->dir, t->last) != 0) {

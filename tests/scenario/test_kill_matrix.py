@@ -98,7 +98,6 @@ class Transfer:
         wait_until(self.held_or_over, SECONDS, f"{self.name} is at byte {self.offset}")
 
     def end(self):
-        self.wire.go()
         _, err = self.client.communicate(timeout=SECONDS)
         assert b"Sanitizer" not in err and b"runtime error" not in err, err.decode()
         return self.client.returncode
@@ -114,9 +113,16 @@ class Transfer:
         assert not missing, f"{about}: {missing} of the old are gone"
         return now
 
+    def once_more(self):
+        command = self.command(self.ready.gateway.endpoint)
+        self.last = subprocess.run(command, capture_output=True, timeout=SECONDS)
+        return self.last.returncode == 0
+
     def again(self):
-        done = subprocess.run(self.command(self.ready.gateway.endpoint), capture_output=True, timeout=SECONDS)
-        assert done.returncode == 0, f"{self.name} again: {done.stderr.decode()}"
+        """The one before may take a moment to be gone."""
+        with contextlib.suppress(AssertionError):
+            wait_until(self.once_more, 30, "it goes through")
+        assert self.last.returncode == 0, f"{self.name} again: {self.last.stderr.decode()}"
         assert self.check(0).items() >= self.new.items()
 
     def parts(self):
@@ -127,7 +133,7 @@ class Matrix:
     def __init__(self, ready, folder, rng):
         self.ready = ready
         self.transfers = [Transfer(ready, folder, *kind, rng) for kind in KINDS]
-        self.struck = 0
+        self.struck = 0  # transfers that had not ended
 
     def strike_client(self):
         for transfer in self.transfers:
@@ -171,10 +177,12 @@ class Matrix:
             transfer.begin()
         for transfer in self.transfers:
             transfer.wait_held()
+        self.struck += sum(transfer.client.poll() is None for transfer in self.transfers)
         getattr(self, f"strike_{victim}")()
-        codes = [transfer.end() for transfer in self.transfers]
-        self.struck += sum(code != 0 for code in codes)
+        for transfer in self.transfers:
+            transfer.wire.go()
         getattr(self, f"mend_{victim}", lambda: None)()
+        codes = [transfer.end() for transfer in self.transfers]
         for transfer, code in zip(self.transfers, codes, strict=True):
             transfer.check(code)
         for transfer in self.transfers:
