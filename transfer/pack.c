@@ -205,50 +205,62 @@ static void describe_content(struct pack *p, int fd, const struct stat *st)
 		archive_entry_sparse_add_entry(p->entry, 0, 0);
 }
 
-/* Of one stretch as much as is there; the rest is zeros, and ${why} says so. */
-static int pack_extent(struct pack *p, int fd, const struct extent *e, const char **why)
+/* Reads what there should be; where it is not, ${why} says so. */
+static void read_all(int fd, uint8_t *to, size_t len, uint64_t offset, const char **why)
 {
-	uint64_t done = 0;
-
-	while (done < e->len && *why == NULL) {
-		size_t want = e->len - done < PACK_BLOCK ? (size_t)(e->len - done) : PACK_BLOCK;
-		ssize_t n = pread(fd, p->buffer, want, (off_t)(e->offset + done));
+	while (len > 0 && *why == NULL) {
+		ssize_t n = pread(fd, to, len, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			*why = strerror(errno);
 		else if (n == 0)
 			*why = "it shrank while it was read";
-		else if (put(p, p->buffer, (size_t)n) != 0)
-			return -1;
-		done += n > 0 ? (uint64_t)n : 0;
+		to += n > 0 ? n : 0;
+		offset += n > 0 ? (uint64_t)n : 0;
+		len -= n > 0 ? (size_t)n : 0;
 	}
-	return put_zeros(p, e->len - done);
+}
+
+/* One stretch; of a file that is not ${held} in the buffer, in blocks. An archive cannot take
+ * back an entry that has begun: one that cannot be had to its end ends it, because zeros in
+ * its place would be put in place as a file. */
+static int pack_extent(struct pack *p, int fd, const char *path, const struct extent *e, bool held)
+{
+	const char *why = NULL;
+
+	if (held)
+		return put(p, p->buffer + e->offset, (size_t)e->len);
+	for (uint64_t done = 0; done < e->len;) {
+		size_t len = e->len - done < PACK_BLOCK ? (size_t)(e->len - done) : PACK_BLOCK;
+		read_all(fd, p->buffer, len, e->offset + done, &why);
+		if (why != NULL)
+			return err_set(p->err, GRPC_ABORTED, "%s: %s", path, why);
+		if (put(p, p->buffer, len) != 0)
+			return -1;
+		done += len;
+	}
+	return 0;
 }
 
 /* libarchive wants the holes too, and leaves them out itself. */
-static int pack_content(struct pack *p, int fd, const char *path, const struct stat *st)
+static int pack_content(struct pack *p, int fd, const char *path, const struct stat *st, bool held)
 {
-	const char *why = NULL;
 	struct stat now;
 	uint64_t at = 0;
 
 	for (size_t i = 0; i < p->extents; i++) {
 		if (put_zeros(p, p->data[i].offset - at) != 0 ||
-		    pack_extent(p, fd, &p->data[i], &why) != 0)
+		    pack_extent(p, fd, path, &p->data[i], held) != 0)
 			return -1;
 		at = p->data[i].offset + p->data[i].len;
 		p->result->bytes += p->data[i].len;
 	}
 	if (put_zeros(p, (uint64_t)st->st_size - at) != 0)
 		return -1;
-	if (why == NULL &&
-	    (fstat(fd, &now) != 0 || now.st_size != st->st_size ||
-		now.st_mtim.tv_sec != st->st_mtim.tv_sec ||
-		now.st_mtim.tv_nsec != st->st_mtim.tv_nsec))
-		why = "it changed while it was read";
-	if (why != NULL)
-		fail(p, GRPC_ABORTED, path, why);
+	if (fstat(fd, &now) != 0 || now.st_size != st->st_size ||
+	    now.st_mtim.tv_sec != st->st_mtim.tv_sec || now.st_mtim.tv_nsec != st->st_mtim.tv_nsec)
+		fail(p, GRPC_ABORTED, path, "it changed while it was read");
 	return 0;
 }
 
@@ -284,7 +296,7 @@ static const char *first_name(struct pack *p, const struct stat *st, const char 
 
 static int pack_open_file(struct pack *p, int fd, const char *path)
 {
-	const char *first;
+	const char *first, *why = NULL;
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
@@ -295,11 +307,19 @@ static int pack_open_file(struct pack *p, int fd, const char *path)
 		archive_entry_set_hardlink(p->entry, first);
 		return write_header(p, path, &st, 0);
 	}
+	/* What fits is read before it is begun, so that it can be left out. */
+	bool held = st.st_size <= PACK_BLOCK;
+	if (held)
+		read_all(fd, p->buffer, (size_t)st.st_size, 0, &why);
+	if (why != NULL) {
+		fail(p, GRPC_ABORTED, path, why);
+		return 0;
+	}
 	add_attributes(p, fd, path);
 	describe_content(p, fd, &st);
 	if (write_header(p, path, &st, (uint64_t)st.st_size) != 0)
 		return -1;
-	return pack_content(p, fd, path, &st);
+	return pack_content(p, fd, path, &st, held);
 }
 
 static int pack_file(struct pack *p, const struct step *s)
