@@ -18,6 +18,7 @@
 #include "base/beneath.h"
 #include "transfer/link.h"
 #include "transfer/tree_later.h"
+#include "transfer/tree_plain.h"
 #include "transfer/tree_report.h"
 
 #define RATIO_FREE ((uint64_t)16 << 20) /* bytes that may come before the ratio counts */
@@ -30,7 +31,9 @@ struct unpack {
 	struct tree_later later;
 	struct archive *a;
 	struct archive_entry *entry;
-	uint64_t packed;  /* bytes pulled */
+	struct tree_plain *plain;
+	size_t header; /* bytes read since it was one, some of them content perhaps */
+	bool in_header;
 	uint64_t dropped; /* bytes of content that went nowhere */
 	uint64_t claimed; /* bytes the entries so far say they have */
 	bool over;        /* the stream is damaged, or a limit passed: nothing can come any more */
@@ -48,12 +51,14 @@ struct target {
 static la_ssize_t on_read(struct archive *a, void *cookie, const void **bytes)
 {
 	struct unpack *u = cookie;
-	ssize_t n = u->opt->pull(u->opt->cookie, bytes, &u->err);
+	ssize_t n = tree_plain_read(u->plain, bytes, &u->err);
 
 	if (n < 0)
 		archive_set_error(a, EIO, "%s", u->err.text);
-	else
-		u->packed += (uint64_t)n;
+	else if (u->in_header && (u->header += (size_t)n) > TREE_HEADER_MAX)
+		return err_set(&u->err, GRPC_RESOURCE_EXHAUSTED,
+		    "entry %" PRIu64 " of the archive has more than %zu bytes of headers",
+		    u->result->entries + 1, TREE_HEADER_MAX);
 	return n;
 }
 
@@ -125,7 +130,7 @@ static int check_ratio(struct unpack *u, const char *path, struct err *err)
 {
 	uint64_t unpacked = u->result->bytes + u->dropped;
 
-	if (unpacked <= RATIO_FREE || unpacked / TREE_RATIO_MAX <= u->packed)
+	if (unpacked <= RATIO_FREE || unpacked / TREE_RATIO_MAX <= tree_plain_packed(u->plain))
 		return 0;
 	err_set(err, GRPC_RESOURCE_EXHAUSTED,
 	    "%s: the archive unpacks to more than %d times its size", path, TREE_RATIO_MAX);
@@ -408,7 +413,7 @@ static int unpack_entry(struct unpack *u, struct err *err)
 	return make_entry(u, &t, err);
 }
 
-/* Past what is left of an entry that could not be made. */
+/* Past what is left of an entry, which is all of one that could not be made. */
 static int drop_content(struct unpack *u, struct err *err)
 {
 	const void *bytes;
@@ -423,22 +428,32 @@ static int drop_content(struct unpack *u, struct err *err)
 	return 0; /* the next header says what is wrong with it */
 }
 
+/* libarchive gathers them in memory: long names, attributes, and the map of holes. */
+static int next_header(struct unpack *u)
+{
+	u->header = 0;
+	u->in_header = true;
+	int got = archive_read_next_header(u->a, &u->entry);
+	u->in_header = false;
+	return got;
+}
+
 /* Entry for entry; what cannot be made is told of, and what cannot go on ends it. */
 static int unpack_all(struct unpack *u, struct err *err)
 {
 	struct err why;
 	int got;
 
-	while ((got = archive_read_next_header(u->a, &u->entry)) <= ARCHIVE_OK &&
-	    got >= ARCHIVE_WARN) {
+	while ((got = next_header(u)) <= ARCHIVE_OK && got >= ARCHIVE_WARN) {
 		err_clear(&why);
-		if (unpack_entry(u, &why) == 0)
-			continue;
-		if (u->over || why.code == GRPC_RESOURCE_EXHAUSTED || u->err.code != GRPC_OK) {
+		int r = unpack_entry(u, &why);
+		if (r != 0 &&
+		    (u->over || why.code == GRPC_RESOURCE_EXHAUSTED || u->err.code != GRPC_OK)) {
 			*err = why;
 			return -1;
 		}
-		tree_report_fail(&u->report, &why);
+		if (r != 0)
+			tree_report_fail(&u->report, &why);
 		if (drop_content(u, err) != 0)
 			return -1;
 	}
@@ -450,15 +465,14 @@ static int unpack_all(struct unpack *u, struct err *err)
 
 static struct archive *open_reader(struct unpack *u, struct err *err)
 {
+	if ((u->plain = tree_plain_open(u->opt->pull, u->opt->cookie, err)) == NULL)
+		return NULL;
 	struct archive *a = archive_read_new();
-
 	if (a == NULL) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
 	/* Only what we send: every other format is attack surface. */
-	archive_read_support_filter_gzip(a);
-	archive_read_support_filter_zstd(a);
 	archive_read_support_format_tar(a);
 	archive_read_support_format_empty(a);
 	if (archive_read_open(a, u, NULL, on_read, NULL) != ARCHIVE_OK) {
@@ -486,6 +500,7 @@ int tree_unpack(const struct tree_unpack *opt, struct tree_result *result, struc
 	if (u.dir >= 0)
 		close(u.dir);
 	archive_read_free(u.a);
+	tree_plain_free(u.plain);
 	tree_later_apply(&u.later, opt->root);
 	result->complete = r == 0;
 	if (r == 0 && result->entries > 0 && syncfs(opt->root) != 0 && errno != EBADF)

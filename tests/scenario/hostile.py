@@ -20,6 +20,7 @@ class Row:
     data: bytes
     files: dict = dataclasses.field(default_factory=dict)  # what must be there: name, content
     ok: bool = False
+    says: str = ""  # a part of the error
     entries: int = 0  # as many as it has; 0: as many as there are files
 
 
@@ -145,6 +146,8 @@ def rows(outside):
         only_before("sparse-too-big", sparse(b"1\n0\n0\n", 1 << 60) + END),
         only_before("sparse-past-its-end", sparse(b"1\n100\n600\n", 200, b"x" * 1024) + END),
         only_before("sparse-count-lies", sparse(b"99999999999999\n0\n1\n", 100, b"x" * 512) + END),
+        Row("sparse-map-of-millions", gzip.compress(BEFORE + sparse(b"9000000\n" + b"0\n0\n" * 9_000_000, 1 << 30) + END, 9),
+            {"before": b"1"}, says="entry 2 of the archive has more than 4194304 bytes of headers"),
         only_before("sparse-negative", sparse(b"1\n-5\n10\n", 100, b"x" * 512) + END),
         Row("bomb", zeros),
         Row("bomb-refused", gzip.compress(BEFORE + file("../zeros", bytes(64 << 20)) + AFTER + END, 9), {"before": b"1"}),

@@ -70,7 +70,7 @@ def test_in_a_sandbox(ready, outside):
             files.upload(f"{row.name}/tree", row.data, is_archive=True)
             assert row.ok, "no error"
         except grpc.RpcError as error:
-            assert not row.ok, error.details()
+            assert not row.ok and row.says in error.details(), error.details()
             assert error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
             assert not set(error.details()) & set("\x1b\n\0")
         return target
@@ -126,6 +126,7 @@ def test_at_the_client(double, outside, tmp_path):
         double.archive = row.data
         double.entries = row.entries or len(row.files)
         done = cli("sandbox", "download", "-T", "box", "x", target, code=0 if row.ok else 1)
+        assert row.says in done.err
         assert "\x1b" not in done.err and "\0" not in done.err
         return target
 
