@@ -1,5 +1,6 @@
 #include "transfer/sync_walk.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 /* A directory that is open. */
 struct level {
 	int fd;
-	char **names; /* sorted; their bytes are in ${store} */
+	uint32_t *names; /* sorted; where each begins in ${store} */
 	char *store;
 	size_t count, next, cost;
 	size_t path_len; /* of the directory's own path */
@@ -79,7 +80,7 @@ static int add_name(struct sync_walk *w, struct names *n, const char *name, stru
 {
 	size_t len = strlen(name) + 1;
 
-	if (w->cost + n->len + len + (n->count + 1) * sizeof(char *) > SYNC_NAMES_MAX)
+	if (w->cost + n->len + len + (n->count + 1) * sizeof(uint32_t) > SYNC_NAMES_MAX)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED,
 		    "its names take more than %zu MiB of memory", SYNC_NAMES_MAX >> 20);
 	if (n->len + len > n->cap) {
@@ -114,9 +115,11 @@ static int read_names(struct sync_walk *w, DIR *list, struct names *n, struct er
 	return errno == 0 ? 0 : err_sys(err, errno, "read a directory");
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_names(const void *a, const void *b, void *store)
 {
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	const char *names = store;
+
+	return strcmp(names + *(const uint32_t *)a, names + *(const uint32_t *)b);
 }
 
 /* The level has its names then. */
@@ -125,10 +128,10 @@ static int sort_names(struct level *l, const struct names *n, struct err *err)
 	if ((l->names = calloc(n->count + 1, sizeof(*l->names))) == NULL)
 		return no_memory(err);
 	for (size_t at = 0; at < n->len; at += strlen(n->store + at) + 1)
-		l->names[l->count++] = n->store + at;
+		l->names[l->count++] = (uint32_t)at;
 	if (l->count > 1)
-		qsort(l->names, l->count, sizeof(*l->names), compare_names);
-	l->cost = n->len + n->count * sizeof(char *);
+		qsort_r(l->names, l->count, sizeof(*l->names), compare_names, n->store);
+	l->cost = n->len + n->count * sizeof(*l->names);
 	return 0;
 }
 
@@ -256,7 +259,8 @@ static int complete(struct sync_walk *w, struct sync_entry *e, struct err *err)
 /* The next name of the level: 1, or 0 if it is to be left out. */
 static int take_name(struct sync_walk *w, struct level *l, struct sync_entry *e)
 {
-	const char *name = l->names[l->next++];
+	assert(l->store != NULL); /* there is a name */
+	const char *name = l->store + l->names[l->next++];
 	size_t at = l->path_len + (l->path_len > 0), len = strlen(name);
 	struct err err = { 0 };
 	struct stat st;

@@ -13,7 +13,7 @@
 
 #include "transfer/sync_wire.h"
 
-#define SYNC_NAMES_MAX ((size_t)16 << 20) /* bytes of names of the directories open at once */
+#define SYNC_NAMES_MAX ((size_t)24 << 20) /* bytes of names of the directories open at once */
 
 /* "the file is being written": a part file's name, and the lock of who writes it. */
 #define SYNC_PART ".towline-sync-"
