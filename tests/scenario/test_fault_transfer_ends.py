@@ -51,7 +51,8 @@ class Upload:
         assert bool(self.stream.messages) == (code == CODE.OK)
 
     def leaves(self, *contents):
-        """One of them, and nothing beside it."""
+        """One of them, and nothing beside it, when what was on its way has come."""
+        self.client.idle(0.5)
         wait_until(lambda: os.listdir(self.ready.workdir) == ["f"], 10, "the part file is gone")
         assert self.target.read_bytes() in contents
 
