@@ -18,6 +18,7 @@
 #include "transfer/tree_report.h"
 #include "transfer/tree_rules.h"
 
+#define INODE_TEXT 64          /* "device:inode" */
 #define PACK_BLOCK (256 << 10) /* bytes gathered before they are pushed */
 
 /* A stretch of a file that is no hole. */
@@ -274,16 +275,30 @@ static bool free_name(void *cookie, const char *key, void *value)
 	return true;
 }
 
+static void name_inode(char key[static INODE_TEXT], const struct stat *st)
+{
+	snprintf(
+	    key, INODE_TEXT, "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
+}
+
+/* It was not packed after all: its next name is the first. */
+static void forget_name(struct pack *p, const struct stat *st)
+{
+	char key[INODE_TEXT];
+
+	name_inode(key, st);
+	free(map_remove(p->links, key));
+}
+
 /* The name under which the file has been packed already. Else ${path} is remembered. */
 static const char *first_name(struct pack *p, const struct stat *st, const char *path)
 {
-	char key[64];
+	char key[INODE_TEXT];
 	char *name;
 
 	if (st->st_nlink < 2)
 		return NULL;
-	snprintf(
-	    key, sizeof(key), "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
+	name_inode(key, st);
 	if ((name = map_get(p->links, key)) != NULL)
 		return name;
 	if (map_count(p->links) < TREE_LINKS_MAX && (name = strdup(path)) != NULL &&
@@ -313,6 +328,7 @@ static int pack_open_file(struct pack *p, int fd, const char *path)
 		read_all(fd, p->buffer, (size_t)st.st_size, 0, &why);
 	if (why != NULL) {
 		fail(p, GRPC_ABORTED, path, why);
+		forget_name(p, &st);
 		return 0;
 	}
 	add_attributes(p, fd, path);

@@ -70,8 +70,9 @@ int tree_unpack(const struct tree_unpack *, struct tree_result *, struct err *);
 /*
  * ${name} beneath ${root} (a file, or a tree whose content appears as "./..."). Symbolic
  * links are packed as links; those that lead out, sockets, pipes, devices and what cannot
- * be opened are noted and skipped. What changes while it is read fails (ABORTED): what is
- * missing of its size is sent as zeros, since the header that promised it has gone.
+ * be opened are noted and skipped. What changes while it is read fails (ABORTED). Of a
+ * file that shrinks no entry is made if it is small; a larger one has begun and ends the
+ * stream, since nothing else can keep half of it from being put in place.
  */
 struct tree_pack {
 	int root;
