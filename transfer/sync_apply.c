@@ -15,7 +15,8 @@
 #include "base/text.h"
 #include "transfer/sync_walk.h"
 
-#define COPY_SIZE ((size_t)128 << 10)
+#define COPY_SIZE  ((size_t)128 << 10)
+#define PART_TRIES 16 /* to make one that nobody else takes */
 
 #define PART_RANDOM ((size_t)8) /* bytes */
 #define PART_SIZE   (sizeof(SYNC_PART) + (size_t)2 * PART_RANDOM)
@@ -238,15 +239,39 @@ int sync_apply_touch(
 
 /* Files. */
 
-/* The lock says that somebody writes it. A full disk is found before the bytes come. */
+/* The lock says that somebody writes it. Until we have it, another sync may take the file for
+ * one of the dead and remove it: then it is made anew. */
+static bool lock_part(struct sync_apply *a)
+{
+	struct stat st;
+
+	if (flock(a->part, LOCK_EX | LOCK_NB) != 0)
+		return errno != EWOULDBLOCK;
+	return fstat(a->part, &st) != 0 || st.st_nlink > 0;
+}
+
+static int open_part(struct sync_apply *a, struct err *err)
+{
+	for (int i = 0; i < PART_TRIES; i++) {
+		name_part(a);
+		a->part = openat(a->dir_of_part, a->part_name,
+		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (a->part < 0)
+			return err_sys(err, errno, "%s", a->path);
+		if (lock_part(a))
+			return 0;
+		unlinkat(a->dir_of_part, a->part_name, 0);
+		close_fd(&a->part);
+	}
+	return err_set(
+	    err, GRPC_ABORTED, "%s: another sync of the directory is in the way", a->path);
+}
+
+/* A full disk is found before the bytes come. */
 static int make_part(struct sync_apply *a, struct err *err)
 {
-	name_part(a);
-	a->part = openat(a->dir_of_part, a->part_name,
-	    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (a->part < 0)
-		return err_sys(err, errno, "%s", a->path);
-	flock(a->part, LOCK_EX | LOCK_NB);
+	if (open_part(a, err) != 0)
+		return -1;
 	if (a->size > INT64_MAX)
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "%s: %" PRIu64 " bytes", a->path, a->size);

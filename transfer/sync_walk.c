@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
 
-#define READ_SIZE ((size_t)64 << 10)
+#define READ_SIZE   ((size_t)64 << 10)
+#define PART_LINK_S 60 /* from its making to its renaming, a link takes no time */
 
 /* A directory that is open. */
 struct level {
@@ -54,12 +56,23 @@ static void close_level(struct sync_walk *w)
 	close(l->fd);
 }
 
+/* A link has no lock: one that was made a while ago is nobody's any more. */
+static bool is_old_link(int dir, const char *name)
+{
+	struct timespec now;
+	struct stat st;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) &&
+	    now.tv_sec - st.st_ctim.tv_sec > PART_LINK_S;
+}
+
 /* A part file whose writer is gone: nobody has the lock. */
 static void remove_part(int dir, const char *name)
 {
 	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
-	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
+	if (fd >= 0 ? flock(fd, LOCK_EX | LOCK_NB) == 0 : is_old_link(dir, name))
 		unlinkat(dir, name, 0);
 	if (fd >= 0)
 		close(fd);
