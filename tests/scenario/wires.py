@@ -7,6 +7,7 @@
         wire.cut(500)         # reset all connections when so many more have gone
 """
 
+import atexit
 import functools
 import pathlib
 import select
@@ -22,7 +23,9 @@ def program():
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler for the wire")
-    built = pathlib.Path(tempfile.mkdtemp(prefix="towline-wire-")) / "wire"
+    folder = tempfile.mkdtemp(prefix="towline-wire-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    built = pathlib.Path(folder) / "wire"
     source = pathlib.Path(__file__).with_name("wire.c")
     subprocess.run([compiler, "-O2", "-std=c11", "-D_GNU_SOURCE", "-o", built, source], check=True)
     return built
