@@ -14,10 +14,11 @@
 
 /* Of an upload of a file: what it takes to try again. */
 struct transfer_put {
-	char id[PUT_ID_SIZE]; /* "": it cannot be resumed */
-	bool known;           /* ${st} is the file as it was at first */
-	struct stat st;
-	uint64_t from;           /* where this attempt begins */
+	char id[PUT_ID_SIZE];    /* "": it cannot be resumed */
+	bool known;              /* ${st} is the file as it was at first */
+	struct stat st;          /* its size less ${base} */
+	uint64_t base;           /* where in the file what is sent begins */
+	uint64_t from;           /* where this attempt begins, from ${base} */
 	struct rpc_unary *query; /* while ${working} */
 	struct timer *again;     /* likewise */
 	uint64_t until_ms;       /* no more attempts after; 0: none has failed */

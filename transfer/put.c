@@ -236,7 +236,9 @@ static bool is_file(const struct transfer *t)
 static int start_file(struct transfer *t, const struct flow_env *env, struct err *err)
 {
 	uint64_t size = (uint64_t)t->put.st.st_size, from = t->put.from;
-	struct outflow_range range = { .offset = from, .bytes = size - from, .prefix = from };
+	struct outflow_range range = {
+		.offset = t->put.base + from, .bytes = size - from, .prefix = from
+	};
 	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)
@@ -363,7 +365,7 @@ static int query(struct transfer *t, struct err *err)
 static int make_id(struct transfer *t, struct err *err)
 {
 	const struct stat *st = &t->put.st;
-	uint64_t file[] = { st->st_dev, st->st_ino, (uint64_t)st->st_size,
+	uint64_t file[] = { st->st_dev, st->st_ino, (uint64_t)st->st_size, t->put.base,
 		(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
 	const char *texts[] = { t->sandbox, t->workspace, t->remote };
 	struct digest *d = digest_create();
@@ -396,8 +398,8 @@ static void run_hash(struct job *job)
 		err_set(&t->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	while (t->err.code == GRPC_OK && p->hashed_to < stop) {
 		uint64_t left = stop - p->hashed_to;
-		ssize_t n = pread(
-		    t->fd, buf, left < HASH_BYTES ? (size_t)left : HASH_BYTES, (off_t)p->hashed_to);
+		ssize_t n = pread(t->fd, buf, left < HASH_BYTES ? (size_t)left : HASH_BYTES,
+		    (off_t)(p->base + p->hashed_to));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -486,6 +488,22 @@ static void start(struct transfer *t)
 		transfer_check_done(t);
 }
 
+/* Of a file that was handed over open, what is behind the place where it stands. */
+static int skip_base(struct transfer *t, struct stat *st)
+{
+	off_t at = 0;
+
+	if (t->user_fd < 0 || !S_ISREG(st->st_mode))
+		return 0;
+	if (t->put.known)
+		at = (off_t)t->put.base;
+	else if ((at = lseek(t->user_fd, 0, SEEK_CUR)) < 0)
+		return -1;
+	t->put.base = (uint64_t)at;
+	st->st_size = st->st_size > at ? st->st_size - at : 0;
+	return 0;
+}
+
 /* On a worker: a network file system may take its time. */
 static void run_open(struct job *job)
 {
@@ -496,7 +514,7 @@ static void run_open(struct job *job)
 		t->fd = fcntl(t->user_fd, F_DUPFD_CLOEXEC, 3);
 	else if (t->fd < 0)
 		t->fd = open(t->local, O_RDONLY | O_CLOEXEC | (t->recursive ? O_DIRECTORY : 0));
-	if (t->fd < 0 || fstat(t->fd, &st) != 0)
+	if (t->fd < 0 || fstat(t->fd, &st) != 0 || skip_base(t, &st) != 0)
 		err_sys(&t->err, errno, "%s", t->local);
 	else if (S_ISDIR(st.st_mode) && !t->recursive)
 		err_sys(&t->err, EISDIR, "%s", t->local);

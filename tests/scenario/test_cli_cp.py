@@ -90,6 +90,20 @@ def test_standard_input_and_output(box):
     assert "one source" in box("cp", "-T", "a", "b", "box:d", code=2).err
 
 
+@pytest.mark.parametrize("size", [0, 5, 3_000_000, 20 << 20])
+def test_standard_input_that_somebody_has_read_from(box, size):
+    """What is behind that, whether it is large enough to be resumed or not; past the end nothing."""
+    data = random.Random(4).randbytes(size)
+    (box.here / "in").write_bytes(data)
+    for at in (0, 4, size // 2, size, size + 4):
+        with open(box.here / "in", "rb") as file:
+            file.seek(at)
+            done = box("-o", "json", "cp", "-", "box:f", stdin=file).json
+        assert done["bytes"] == max(size - at, 0)
+        assert (box.workdir / "f").read_bytes() == data[at:]
+    assert [path.name for path in box.workdir.iterdir()] == ["f"]
+
+
 @pytest.mark.parametrize("transfers", [1, 4, 16])
 def test_many_at_a_time(box, transfers):
     names = [f"f{i}" for i in range(120)]
