@@ -7,7 +7,6 @@
 
 #include "cli/copy.h"
 #include "cli/signals.h"
-#include "transfer/client.h"
 
 /* One of those that run at a time. */
 struct carrier {
@@ -78,6 +77,7 @@ static void take_result(
 	item->ignored = result->ignored;
 	item->kept = result->kept;
 	item->moved = result->wire_bytes;
+	item->same = result->same;
 	item->has_digest = result->has_digest && !item->is_tree;
 	memcpy(item->digest, result->digest, sizeof(item->digest));
 	if (err->code == GRPC_OK && item->is_tree && result->files == 0 &&
@@ -135,6 +135,7 @@ static int start(struct carrier *c, struct carry_item *item)
 		.fresh = c->run->options->fresh,
 		.streams = c->run->count == 1 ? c->run->carrier_count : 1,
 		.exclude = c->run->options->exclude,
+		.exists = c->run->options->exists,
 		.git_ignore = c->run->options->git_ignore,
 		.follow_links = c->run->options->follow_links,
 		.ops = &ops,

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "cli/progress.h"
 #include "cli/session.h"
+#include "transfer/client.h"
 
 #define CARRY_TRANSFERS_DEFAULT 4 /* copies at a time */
 #define CARRY_TRANSFERS_MAX     16
@@ -30,6 +31,7 @@ struct carry_item {
 	uint64_t ignored; /* left out by patterns */
 	uint64_t moved;   /* bytes that came or went now */
 	uint64_t kept;    /* bytes that the same command need not move again */
+	bool same;        /* it was there already (--if-exists skip) */
 	bool has_digest;
 	uint8_t digest[16]; /* of a file, XXH3-128 */
 	struct err err;     /* code GRPC_OK: it is there */
@@ -44,6 +46,7 @@ struct carry_options {
 	const char *const *exclude; /* ends with NULL; may be NULL */
 	bool git_ignore;            /* uploads of directories heed .gitignore */
 	bool follow_links;          /* and have what symbolic links lead to */
+	enum transfer_exists exists;
 };
 
 /* Copies all of them; one that fails does not stop the others. Returns 0, or -1 with

@@ -118,5 +118,11 @@ int carry_plan(struct carry_plan *plan, struct carry_item *item, struct err *err
 		.exact = plan->options->exact,
 		.several = plan->several };
 
-	return item->up ? plan_upload(plan, item, &c, err) : plan_download(plan, item, &c, err);
+	int r = item->up ? plan_upload(plan, item, &c, err) : plan_download(plan, item, &c, err);
+	if (r == 0 && item->is_tree && plan->options->exists != TRANSFER_EXISTS_REPLACE)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s is a directory: --if-exists is for files; 'towline sandbox sync' leaves "
+		    "out what is the same",
+		    item->source);
+	return r;
 }

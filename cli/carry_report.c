@@ -56,7 +56,7 @@ static void add_ignored(struct text *t, const struct carry_options *o, const str
 }
 
 static void say(const struct cli *cli, const struct carry_options *o, const char *what,
-    const struct carry_item *r)
+    const struct carry_item *r, size_t same)
 {
 	char bytes[OUTPUT_SIZE_MAX], rate[OUTPUT_SIZE_MAX];
 	struct text skipped;
@@ -65,6 +65,8 @@ static void say(const struct cli *cli, const struct carry_options *o, const char
 	output_size(r->us > 0 ? (uint64_t)((double)r->bytes * 1e6 / (double)r->us) : 0, rate);
 	text_init(&skipped, 128);
 	text_addf(&skipped, "%s", "");
+	if (same > 0)
+		text_addf(&skipped, ", %zu the same already", same);
 	if (r->skipped > 0)
 		text_addf(&skipped, ", %" PRIu64 " skipped", r->skipped);
 	add_ignored(&skipped, o, r);
@@ -83,6 +85,7 @@ static void report_text(const struct cli *cli, const struct carry_options *o,
 	struct carry_item all = sum(items, count);
 	const char *target = count == 1 ? items[0].target : o->dest;
 	struct text what;
+	size_t same = 0;
 
 	assert(target != NULL); /* else nothing was planned, and nothing went well */
 	text_init(&what, LINE_MAX_BYTES);
@@ -93,7 +96,9 @@ static void report_text(const struct cli *cli, const struct carry_options *o,
 		text_addf(&what, copied == count ? "%zu" : "%zu of %zu", copied, count);
 	text_addf(&what, " to ");
 	add_plain(&what, target);
-	say(cli, o, what.failed ? "copied" : what.data, &all);
+	for (size_t i = 0; i < count; i++)
+		same += items[i].same;
+	say(cli, o, what.failed ? "copied" : what.data, &all, same);
 	text_free(&what);
 }
 
@@ -112,6 +117,8 @@ static json_t *describe(const struct carry_item *r)
 	json_object_set_new(json, "skipped", json_integer((json_int_t)r->skipped));
 	json_object_set_new(json, "ignored", json_integer((json_int_t)r->ignored));
 	json_object_set_new(json, "seconds", json_real((double)r->us / 1e6));
+	if (r->same)
+		json_object_set_new(json, "same", json_true());
 	if (r->has_digest) {
 		text_hex(r->digest, sizeof(r->digest), digest);
 		json_object_set_new(json, "xxh3_128", json_string(digest));

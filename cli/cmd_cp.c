@@ -10,11 +10,30 @@
 struct options {
 	bool exact, recursive, preserve, archive, resume, git_ignore, follow_links;
 	unsigned transfers;
+	enum transfer_exists exists;
 	enum progress_style progress;
 	struct config_list_value exclude;
 };
 
 #define FIELD(name) offsetof(struct options, name)
+
+static int parse_exists(void *field, const char *value, struct err *err)
+{
+	static const char *const names[] = {
+		[TRANSFER_EXISTS_REPLACE] = "replace",
+		[TRANSFER_EXISTS_FAIL] = "fail",
+		[TRANSFER_EXISTS_SKIP_IF_SAME] = "skip",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(value, names[i]) == 0) {
+			*(enum transfer_exists *)field = (enum transfer_exists)i;
+			return 0;
+		}
+	}
+	return err_set(
+	    err, GRPC_INVALID_ARGUMENT, "\"%s\" is none of replace, fail and skip", value);
+}
 
 static const struct config_key keys[] = {
 	{ .name = "no-target-directory",
@@ -22,6 +41,13 @@ static const struct config_key keys[] = {
 	    .parse = config_bool,
 	    .offset = FIELD(exact),
 	    .help = "DST is the name of the copy, also if a directory is there" },
+	{ .name = "if-exists",
+	    .arg = "WHAT",
+	    .parse = parse_exists,
+	    .offset = FIELD(exists),
+	    .dflt = "replace",
+	    .help = "about a file that is there: replace, fail, or skip, which reads both ends and "
+		    "copies if they differ; not for directories" },
 	{ .name = "transfers",
 	    .letter = 'P',
 	    .arg = "N",
@@ -150,6 +176,7 @@ static int copy_all(struct copy *c, const struct options *o)
 	const char *exclude[CONFIG_LIST_MAX + 1] = { NULL };
 	struct carry_options options = { .dest = dest->path,
 		.exact = o->exact,
+		.exists = o->exists,
 		.fresh = !o->resume,
 		.exclude = o->exclude.count > 0 ? exclude : NULL,
 		.git_ignore = up && o->git_ignore,

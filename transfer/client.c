@@ -136,6 +136,8 @@ struct transfer *transfer_create(
 		t->compress = r->compress;
 		t->put.exists = r->exists;
 		t->offset = r->offset;
+		t->streams = r->streams;
+		t->fresh = r->fresh;
 		t->length = r->length;
 		t->ops = r->ops;
 		t->cookie = r->cookie;
@@ -160,6 +162,17 @@ int transfer_call(
 
 	t->call = framed_call(t->client, &call, NULL, ops, t, err);
 	return t->call != NULL ? 0 : -1;
+}
+
+int transfer_submit(
+    struct transfer *t, void (*run)(struct job *), void (*done)(struct job *), struct err *err)
+{
+	t->job.run = run;
+	t->job.done = done;
+	t->working = workers_submit(t->workers, t->loop, &t->job) == 0;
+	return t->working
+	    ? 0
+	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting");
 }
 
 void transfer_note(void *cookie, const char *text)

@@ -26,11 +26,11 @@ struct transfer_progress {
 	uint64_t entries; /* of an archive */
 };
 
-/* What an upload does about a file that is there. */
+/* What is done about a file that is there. */
 enum transfer_exists {
 	TRANSFER_EXISTS_REPLACE,
 	TRANSFER_EXISTS_FAIL,        /* ALREADY_EXISTS */
-	TRANSFER_EXISTS_SKIP_IF_SAME /* the local file is read first, and sent if it differs */
+	TRANSFER_EXISTS_SKIP_IF_SAME /* both are read first, and it is sent if they differ */
 };
 
 struct transfer_result {
@@ -43,7 +43,7 @@ struct transfer_result {
 	uint64_t ignored;    /* left out by patterns; a directory and all in it are one */
 	uint64_t failed;     /* entries lost, each told; the others are there */
 	uint64_t resumed;    /* bytes of an upload that were there from an earlier one */
-	bool same;           /* TRANSFER_EXISTS_SKIP_IF_SAME: nothing was sent */
+	bool same;           /* TRANSFER_EXISTS_SKIP_IF_SAME: nothing was moved */
 	bool has_digest;
 	uint8_t digest[16]; /* XXH3-128, verified on both ends */
 };
@@ -77,7 +77,7 @@ struct transfer_request {
 	bool git_ignore;             /* upload of a tree: heed .gitignore; leave .git out */
 	bool follow_links;           /* upload of a tree: what they lead to instead of links */
 	bool compress;               /* of a tree: with zstd */
-	enum transfer_exists exists; /* upload of a file */
+	enum transfer_exists exists; /* of a file; a tree's entries replace */
 	const struct transfer_ops *ops;
 	void *cookie;
 };

@@ -12,7 +12,8 @@
 
 #define PUT_ID_SIZE 33
 
-/* Of an upload of a file: what it takes to try again. */
+/* Of an upload of a file: what it takes to try again, and, of either, to see whether there
+ * is any need. */
 struct transfer_put {
 	char id[PUT_ID_SIZE];    /* "": it cannot be resumed */
 	bool known;              /* ${st} is the file as it was at first */
@@ -33,6 +34,7 @@ struct transfer_put {
 	uint64_t hashed_to;
 	struct digest *hash;
 	uint8_t promised[DIGEST_SIZE];
+	uint8_t theirs[DIGEST_SIZE]; /* of a download: of what is in the sandbox */
 };
 
 struct transfer {
@@ -48,6 +50,8 @@ struct transfer {
 	bool git_ignore, follow_links, compress;
 	struct ignore *exclude; /* of an upload; NULL: none, or the flow has it */
 	uint64_t offset, length;
+	size_t streams;
+	bool fresh;
 	const struct transfer_ops *ops;
 	void *cookie;
 
@@ -77,6 +81,17 @@ int transfer_call(struct transfer *, const char *path, const struct framed_ops *
 
 /* Ends everything that still runs; done() comes when it has. */
 void transfer_fail(struct transfer *, const struct err *);
+
+/* A job of the transfer's, while ${working}. */
+int transfer_submit(
+    struct transfer *, void (*run)(struct job *), void (*done)(struct job *), struct err *);
+
+/* Such a job: a share of put.hash, of ${fd}. */
+void transfer_run_hash(struct job *);
+
+/* Begins to compare the local file with the one in the sandbox. The transfer is over when
+ * they are the same; else it has an error, and try_again() is asked. */
+int transfer_compare(struct transfer *, struct err *);
 
 /* To be called whenever one of the call, the job and the flows is over. */
 void transfer_check_done(struct transfer *);

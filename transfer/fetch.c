@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "transfer/fetch_stream.h"
 
@@ -82,7 +83,13 @@ void fetch_moved(struct fetch *f)
 static void run_find(struct job *job)
 {
 	struct fetch *f = (struct fetch *)job;
+	struct stat st;
 
+	if (f->opt.no_replace && lstat(f->opt.path, &st) == 0) {
+		err_set(&f->job_err, GRPC_ALREADY_EXISTS,
+		    "%s is there already, and must not be replaced", f->opt.path);
+		return;
+	}
 	f->stash = stash_find(f->opt.slash, f->opt.path, f->source.key, f->opt.fresh, &f->job_err);
 }
 
@@ -99,7 +106,8 @@ static void run_commit(struct job *job)
 {
 	struct fetch *f = (struct fetch *)job;
 
-	stash_commit(f->stash, f->mode, f->has_mtime ? &f->mtime : NULL, &f->job_err);
+	stash_commit(
+	    f->stash, f->mode, f->has_mtime ? &f->mtime : NULL, !f->opt.no_replace, &f->job_err);
 	f->stash = NULL;
 }
 

@@ -54,6 +54,7 @@ struct fetch_options {
 	int slash;        /* borrowed */
 	size_t streams;   /* at a time, at most STASH_RANGES_MAX */
 	bool fresh;       /* what an earlier one left is not used */
+	bool no_replace;  /* ALREADY_EXISTS, at the beginning or at the end */
 	/* How far it is. */
 	void (*moved)(void *cookie, uint64_t bytes, uint64_t total);
 	/* Once, last; fetch_free() inside or after. code GRPC_OK: verified and in its place. */

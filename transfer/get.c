@@ -281,7 +281,7 @@ static void fetch_ended(void *cookie, const struct fetch_result *r, const struct
 	transfer_check_done(t);
 }
 
-static int start_fetch(struct transfer *t, const struct transfer_request *r, struct err *err)
+static int start_fetch(struct transfer *t, struct err *err)
 {
 	struct fetch_options o = {
 		.loop = t->loop,
@@ -293,8 +293,9 @@ static int start_fetch(struct transfer *t, const struct transfer_request *r, str
 		.remote = t->remote,
 		.path = t->local,
 		.slash = t->fd,
-		.streams = r->streams,
-		.fresh = r->fresh,
+		.streams = t->streams,
+		.fresh = t->fresh,
+		.no_replace = t->put.exists == TRANSFER_EXISTS_FAIL,
 		.moved = fetch_moved,
 		.ended = fetch_ended,
 		.cookie = t,
@@ -304,9 +305,35 @@ static int start_fetch(struct transfer *t, const struct transfer_request *r, str
 	return t->fetch != NULL ? 0 : -1;
 }
 
+static int open_slash(struct transfer *t, struct err *err)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return t->fd >= 0 ? 0 : err_sys(err, errno, "/");
+}
+
+/* Whatever there was to compare, it is not the same. */
+static bool fetch_after_all(struct transfer *t)
+{
+	t->try_again = NULL;
+	t->answered = false;
+	err_clear(&t->err);
+	return open_slash(t, &t->err) == 0 && start_fetch(t, &t->err) == 0;
+}
+
+static int get_file(struct transfer *t, struct err *err)
+{
+	if (t->put.exists != TRANSFER_EXISTS_SKIP_IF_SAME)
+		return open_slash(t, err) == 0 ? start_fetch(t, err) : -1;
+	t->try_again = fetch_after_all;
+	return transfer_compare(t, err);
+}
+
 static int start_call(struct transfer *t, const char *const *exclude, struct err *err)
 {
-	if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
+	if (open_slash(t, err) != 0 ||
+	    transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
 		return -1;
 	if (send_request(t, t->recursive ? exclude : NULL, err) == 0)
 		return 0;
@@ -323,10 +350,8 @@ struct transfer *transfer_download(
 
 	if (t == NULL)
 		return NULL;
-	if ((t->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-		err_sys(err, errno, "/");
-	else if (make_absolute(&t->local, err) == 0 &&
-	    (is_file ? start_fetch(t, r, err) : start_call(t, r->exclude, err)) == 0)
+	if (make_absolute(&t->local, err) == 0 &&
+	    (is_file ? get_file(t, err) : start_call(t, r->exclude, err)) == 0)
 		return t;
 	transfer_free_unstarted(t);
 	return NULL;

@@ -301,23 +301,23 @@ int part_sync(struct part *p, uint64_t upto, struct err *err)
 
 /* The end. */
 
-static int rename_new(struct part *p, const char *target)
+int part_rename(int dir, const char *from, const char *to, bool replace)
 {
-	if (renameat2(p->dir, p->name, p->dir, target, RENAME_NOREPLACE) == 0)
+	if (replace)
+		return renameat(dir, from, dir, to);
+	if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -1;
 	/* A file system without it: a link does not replace either. */
-	if (linkat(p->dir, p->name, p->dir, target, 0) != 0)
+	if (linkat(dir, from, dir, to, 0) != 0)
 		return -1;
-	return unlinkat(p->dir, p->name, 0);
+	return unlinkat(dir, from, 0);
 }
 
 int part_publish(struct part *p, const char *target, bool replace, struct err *err)
 {
-	int r = replace ? renameat(p->dir, p->name, p->dir, target) : rename_new(p, target);
-
-	if (r != 0)
+	if (part_rename(p->dir, p->name, target, replace) != 0)
 		return err_sys(err, errno, "%s", target);
 	if (p->journal >= 0)
 		unlinkat(p->dir, p->journal_name, 0);

@@ -51,6 +51,10 @@ int part_sync(struct part *, uint64_t upto, struct err *);
  * that name. On failure it is a part file still. */
 int part_publish(struct part *, const char *target, bool replace, struct err *);
 
+/* Renames in ${dir}; without ${replace} never over what is there, but fails with EEXIST. -1:
+ * errno says why. */
+int part_rename(int dir, const char *from, const char *to, bool replace);
+
 /* Closes; one that nobody can go on with is removed. */
 void part_leave(struct part *);
 void part_remove(struct part *); /* closes and removes */

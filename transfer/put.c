@@ -78,9 +78,11 @@ static void check_answer(struct transfer *t, const Openshell__V1__UploadFileResp
 	struct err err;
 
 	t->answered = true;
-	if (t->put.probing && r->skipped) {
-		t->result.same = true;
+	/* An empty file is all there without a byte. */
+	if (t->put.probing && (r->skipped || t->put.st.st_size == 0)) {
+		t->result.same = r->skipped;
 		t->result.bytes = r->bytes_written;
+		t->result.files = 1;
 		memcpy(t->result.digest, t->put.promised, DIGEST_SIZE);
 		t->result.has_digest = true;
 		return;
@@ -384,7 +386,7 @@ static int make_id(struct transfer *t, struct err *err)
 
 /* Whether it is the same as what is there. */
 
-static void run_hash(struct job *job)
+void transfer_run_hash(struct job *job)
 {
 	struct transfer *t = (struct transfer *)job;
 	struct transfer_put *p = &t->put;
@@ -431,26 +433,18 @@ static void after_hash(struct job *job)
 
 /* The beginning, and the beginning of another attempt. */
 
-static int submit(
-    struct transfer *t, void (*run)(struct job *), void (*done)(struct job *), struct err *err)
-{
-	t->job.run = run;
-	t->job.done = done;
-	t->working = workers_submit(t->workers, t->loop, &t->job) == 0;
-	return t->working
-	    ? 0
-	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting");
-}
-
 static int next(struct transfer *t, struct err *err)
 {
 	struct transfer_put *p = &t->put;
 	bool file = is_file(t);
 
 	p->probing = false;
+	if (!file && p->exists == TRANSFER_EXISTS_SKIP_IF_SAME)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s is no file, and cannot be compared before it is sent", t->local);
 	if (file && p->exists == TRANSFER_EXISTS_SKIP_IF_SAME && !p->differs) {
 		if (!p->hashed)
-			return submit(t, run_hash, after_hash, err);
+			return transfer_submit(t, transfer_run_hash, after_hash, err);
 		p->probing = true;
 		return start_call(t, err);
 	}
@@ -544,7 +538,7 @@ static void on_again(void *cookie)
 	struct err err = { 0 };
 
 	t->working = false;
-	if (submit(t, run_open, after_open, &err) != 0)
+	if (transfer_submit(t, run_open, after_open, &err) != 0)
 		transfer_fail(t, &err);
 }
 
@@ -616,7 +610,7 @@ struct transfer *transfer_upload(
 		transfer_free_unstarted(t);
 		return NULL;
 	}
-	if (submit(t, run_open, after_open, err) != 0) {
+	if (transfer_submit(t, run_open, after_open, err) != 0) {
 		transfer_free_unstarted(t);
 		return NULL;
 	}

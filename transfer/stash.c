@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "transfer/part.h"
 
 #define ENDING      ".towline-get"
 #define OPEN_TRIES  5 /* to lock what others remove meanwhile */
@@ -322,7 +323,8 @@ int stash_mark(struct stash *s, size_t range, struct err *err)
 
 /* The end. */
 
-static int publish(struct stash *s, mode_t mode, const struct timespec *mtime, struct err *err)
+static int publish(
+    struct stash *s, mode_t mode, const struct timespec *mtime, bool replace, struct err *err)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_NOW } };
 
@@ -336,7 +338,7 @@ static int publish(struct stash *s, mode_t mode, const struct timespec *mtime, s
 		return err_sys(err, errno, "%s: modification time", s->name);
 	if (fsync(s->fd) != 0)
 		return err_sys(err, errno, "%s: sync", s->name);
-	if (renameat(s->parent, s->part, s->parent, s->name) != 0)
+	if (part_rename(s->parent, s->part, s->name, replace) != 0)
 		return err_sys(err, errno, "%s", s->name);
 	/* The directory was opened for its name alone; syncing needs it open for reading. */
 	int dir = openat(s->parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -347,9 +349,10 @@ static int publish(struct stash *s, mode_t mode, const struct timespec *mtime, s
 	return 0;
 }
 
-int stash_commit(struct stash *s, mode_t mode, const struct timespec *mtime, struct err *err)
+int stash_commit(
+    struct stash *s, mode_t mode, const struct timespec *mtime, bool replace, struct err *err)
 {
-	if (publish(s, mode, mtime, err) != 0) {
+	if (publish(s, mode, mtime, replace, err) != 0) {
 		stash_remove(s);
 		return -1;
 	}

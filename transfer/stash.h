@@ -70,9 +70,9 @@ void stash_rewind(struct stash *, size_t range);
 /* Notes how far a range is, for who comes after us. */
 int stash_mark(struct stash *, size_t range, struct err *);
 
-/* Mode and time, durable, then in its place. Frees in either case; after a failure
- * nothing is left. */
-int stash_commit(struct stash *, mode_t, const struct timespec *mtime, struct err *);
+/* Mode and time, durable, then in its place; ALREADY_EXISTS unless ${replace} when
+ * something is there. Frees in either case; after a failure nothing is left. */
+int stash_commit(struct stash *, mode_t, const struct timespec *mtime, bool replace, struct err *);
 
 /* For the next command: how many bytes are kept; 0: too few, and nothing is left. Frees. */
 uint64_t stash_keep(struct stash *);

@@ -89,6 +89,26 @@ static void assert_content(const char *path)
 	free(got);
 }
 
+static void test_nothing_is_replaced(void **state)
+{
+	const struct fixture *f = *state;
+	struct err err;
+	struct stash *s = create(f, TOTAL, 1, &err);
+	int fd = open(f->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+	fill(s, 0, TOTAL);
+	assert_int_equal(stash_commit(s, 0600, NULL, false, &err), -1);
+	assert_int_equal(err.code, GRPC_ALREADY_EXISTS);
+	assert_int_equal(unlink(f->path), 0);
+	s = create(f, TOTAL, 1, &err);
+	fill(s, 0, TOTAL);
+	assert_int_equal(stash_commit(s, 0600, NULL, false, &err), 0);
+	assert_content(f->path);
+	assert_int_equal(unlink(f->path), 0);
+}
+
 static void test_all_at_once(void **state)
 {
 	const struct fixture *f = *state;
@@ -99,7 +119,7 @@ static void test_all_at_once(void **state)
 
 	fill(s, 0, TOTAL);
 	assert_int_equal(access(f->path, F_OK), -1);
-	assert_int_equal(stash_commit(s, 06754, &mtime, &err), 0);
+	assert_int_equal(stash_commit(s, 06754, &mtime, true, &err), 0);
 	assert_content(f->path);
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0754);
@@ -137,7 +157,7 @@ static void test_kept_and_found(void **state)
 	fill(s, 2, 1);
 	fill(s, 0, (1 << 20) - 700000);
 	fill(s, 1, 1 << 20);
-	assert_int_equal(stash_commit(s, 0600, NULL, &err), 0);
+	assert_int_equal(stash_commit(s, 0600, NULL, true, &err), 0);
 	assert_content(f->path);
 	assert_int_equal(unlink(f->path), 0);
 }
@@ -301,6 +321,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_all_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kept_and_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_little_is_not_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_an_etag, setup, teardown),
