@@ -64,6 +64,7 @@ static const struct config_key keys[] = {
 	    .offset = offsetof(struct options, workdir),
 	    .help = "where commands run and relative paths start" },
 	{ .name = "upload-expiry",
+	    .env = "TOWLINE_UPLOAD_EXPIRY",
 	    .arg = "TIME",
 	    .parse = config_duration,
 	    .dflt = "24h",

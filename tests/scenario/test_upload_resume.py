@@ -141,9 +141,9 @@ def test_cut_and_resumed(uploads):
     assert goes_on(uploads, data, "a") == 12 * MIB + 1
 
 
-def uploads_durable(uploads, upload_id):
+def uploads_durable(uploads, upload_id, path="f"):
     try:
-        return uploads.durable(upload_id)
+        return uploads.durable(upload_id, path)
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.NOT_FOUND
         return 0
