@@ -9,6 +9,9 @@ logs=$build/logs
 venv=$build/venv
 jobs=$(nproc)
 
+# Of one unit test. Those that are drawn at random take longer with --long.
+unit_seconds=$([ -n "${TOWLINE_LONG-}" ] && echo 3600 || echo 120)
+
 SKIPPED=77 # exit code of a test stage that cannot run here; its last line says why
 
 say() {
