@@ -24,7 +24,7 @@
 #include "relay/pump.h"
 
 #define FDIO_WINDOW     ((size_t)1 << 20)  /* bytes read and not yet sent on */
-#define FDIO_QUEUE_MAX  ((size_t)16 << 20) /* bytes waiting: several windows of any call */
+#define FDIO_QUEUE_MAX  ((size_t)72 << 20) /* bytes waiting: more than a window of any call */
 #define FDIO_SLICES_MAX 4096               /* waiting; more are gathered into one */
 
 struct fdio;

@@ -27,7 +27,7 @@ struct leg;
 enum leg_side { LEG_CLIENT, LEG_TUNNEL };
 
 /* Bytes and slices kept until a leg is joined. The stream's window ends it earlier. */
-#define LEG_EARLY_BYTES  RPC_CALL_QUEUE_MAX
+#define LEG_EARLY_BYTES  ((size_t)8 << 20)
 #define LEG_EARLY_SLICES 16384
 
 /*

@@ -30,8 +30,9 @@
 struct rpc_call;
 struct rpc_conn;
 
-#define RPC_WINDOW         ((size_t)1 << 20) /* bytes; receive window of a stream at birth */
-#define RPC_CALL_QUEUE_MAX ((size_t)8 << 20) /* bytes one call may have waiting to be sent */
+#define RPC_WINDOW         ((size_t)1 << 20)  /* bytes; receive window of a stream at birth */
+#define RPC_WINDOW_MAX     ((size_t)64 << 20) /* and at most, on a long way: rpc/h2_window.c */
+#define RPC_CALL_QUEUE_MAX ((size_t)72 << 20) /* bytes one call may have waiting to be sent */
 #define RPC_DEADLINE_NONE  UINT64_MAX
 
 struct rpc_call_ops {

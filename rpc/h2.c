@@ -102,6 +102,7 @@ struct h2 *h2_create(
 		h->cookie = cookie;
 		h->portion = PORTION;
 		h2_flood_begin(h);
+		h2_window_begin(h);
 		r = open_session(h, callbacks, option);
 	}
 	nghttp2_session_callbacks_del(callbacks);
@@ -195,6 +196,7 @@ ptrdiff_t h2_feed(struct h2 *h, const struct slice *in, struct err *err)
 	if (h->arrived > 0)
 		h2_check(h, nghttp2_session_consume_connection(h2_library(h), h->arrived));
 	h->arrived = 0;
+	h2_window_probe(h);
 	if (n < 0 || h->no_memory)
 		return give_up(h, n, err);
 	if (h2_wants_output(h))

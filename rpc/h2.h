@@ -40,9 +40,11 @@ struct h2_stream {
 	struct slice small;                  /* ...and behind it, small slices gathered in */
 	struct block *gather;                /* a block of its own */
 	size_t gather_used;
-	size_t framed; /* bytes in the out-queue */
-	size_t left;   /* bytes that have left and are not told */
-	size_t unread; /* bytes received that have no credit yet */
+	size_t framed;         /* bytes in the out-queue */
+	size_t left;           /* bytes that have left and are not told */
+	size_t unread;         /* bytes received that have no credit yet */
+	uint32_t window, used; /* the receive window, and how much was used up... */
+	uint64_t used_since;   /* ...since when, in us */
 	uint32_t close_code;
 	bool listed;       /* among the session's streams */
 	bool begun;        /* its first header block is received or framed */

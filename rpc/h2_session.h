@@ -52,6 +52,7 @@ struct h2 {
 	struct h2_stream *streams;
 	size_t stream_count;
 	size_t queued;
+	size_t grown;           /* bytes: windows of streams beyond those at birth */
 	struct h2_stream *due;  /* something has to be submitted behind what was framed */
 	struct h2_stream *told; /* have left bytes to tell of */
 
@@ -59,6 +60,12 @@ struct h2 {
 	bool woken;       /* wake() was called since the last h2_frame() */
 	bool ready, peer_goaway, ponged, no_memory, stopped;
 	bool oversized; /* a header frame: it is not read */
+
+	/* The way to the peer and back, by pings of our own: */
+	uint64_t probed_us; /* when one went; 0: none is under way */
+	uint32_t trip_us;   /* the shortest ever */
+	unsigned trips;     /* measured since a window grew */
+	bool probe_again;   /* as soon as the library has returned */
 
 	uint64_t now_ms; /* of the turn */
 	struct h2_bucket costs, paced;
@@ -104,6 +111,15 @@ int h2_flood_frame(struct h2 *, const nghttp2_frame_hd *);
 int h2_flood_late_headers(struct h2 *); /* of a stream that is over */
 void h2_flood_reset(struct h2 *);
 void h2_flood_payload(struct h2 *, size_t len, bool cut_short);
+
+/* Receive windows that grow. */
+void h2_window_begin(struct h2 *);
+void h2_window_used(struct h2_stream *, size_t); /* credit was given back */
+/* From a callback: the peer is there; it has answered a PING. */
+void h2_window_ready(struct h2 *);
+void h2_window_pong(struct h2 *, const uint8_t data[static 8]);
+void h2_window_probe(struct h2 *);
+void h2_window_drop(struct h2_stream *); /* the stream is over */
 
 /* The list of all streams of the session holds a reference. */
 void h2_list(struct h2 *, struct h2_stream *);

@@ -81,6 +81,7 @@ void h2_unlist(struct h2_stream *s)
 	if (s->next != NULL)
 		s->next->prev = s->prev;
 	h->stream_count--;
+	h2_window_drop(s);
 	drop_queue(s);
 }
 
@@ -347,6 +348,7 @@ void h2_stream_credit(struct h2_stream *s, size_t bytes)
 		return;
 	s->unread -= bytes;
 	h2_check(s->h2, nghttp2_session_consume_stream(h2_library(s->h2), s->id, bytes));
+	h2_window_used(s, bytes);
 	if (s->h2->no_memory || h2_wants_output(s->h2))
 		h2_wake(s->h2);
 }

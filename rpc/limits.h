@@ -10,7 +10,8 @@
 #define RPC_MAX_CONNECTIONS    4096
 #define RPC_MAX_STREAMS        1024       /* a connection; supervisors get RPC_MAX_TUNNEL_STREAMS */
 #define RPC_MAX_TUNNEL_STREAMS 8192       /* a supervisor's connection */
-#define RPC_CONN_WINDOW        (16 << 20) /* bytes; connection receive window */
+#define RPC_CONN_WINDOW        (64 << 20) /* bytes; connection receive window */
+#define RPC_WINDOW_BUDGET      (256 << 20) /* bytes that the streams of a connection may have grown by */
 #define RPC_FRAME_MAX          (256 << 10) /* bytes of DATA in one frame, sent or received */
 #define RPC_OUT_HIGH           (1 << 20)   /* bytes framed and not written: no more is framed */
 #define RPC_READ_BUDGET        (1 << 20)   /* bytes read of one connection in a turn */
@@ -24,7 +25,8 @@
 #define RPC_KEEPALIVE_TIMEOUT_MS 10000
 #define RPC_LINGER_MS            1000 /* after a fault: until the peer has read why and closed */
 #define RPC_SWEEP_MS             250 /* queued data that did not move: copied, so that it pins no block */
-#define RPC_STARVE_MS            10 /* until a read is tried again that found no receive block */
+#define RPC_NEAR_US              5000 /* a peer so near needs no larger window than RPC_WINDOW */
+#define RPC_STARVE_MS            10   /* until a read is tried again that found no receive block */
 
 /* Floods. A bucket starts full and is refilled at the rate; empty: GOAWAY
  * ENHANCE_YOUR_CALM and the connection is closed. Counted: SETTINGS, empty DATA,

@@ -13,7 +13,7 @@
 /* One message and a stream's window: more cannot be on its way. */
 static size_t queue_limit(size_t max_message)
 {
-	return RPC_PREFIX_SIZE + max_message + RPC_WINDOW;
+	return RPC_PREFIX_SIZE + max_message + RPC_WINDOW_MAX;
 }
 
 void rpc_reader_init(struct rpc_reader *r, size_t max_message)

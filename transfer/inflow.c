@@ -3,13 +3,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rpc/call.h"
 #include "rpc/crypto.h"
 #include "transfer/confine.h"
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
-#define INFLOW_SLICES_MAX 65536               /* of one batch; more are too small to be honest */
-#define INFLOW_LANE       ((size_t)8 << 20)   /* bytes; more than any stream window */
+#define INFLOW_SLICES_MAX 65536 /* of one batch; more are too small to be honest */
+#define INFLOW_LANE       (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
 #define INFLOW_AHEAD      ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
 #define INFLOW_BATCH      ((size_t)512 << 10) /* bytes of a job, or one slice */
 

@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "rpc/call.h"
 #include "transfer/confine.h"
 #include "transfer/ignore.h"
 #include "transfer/lane.h"
 
-#define IN_WINDOW  ((size_t)8 << 20) /* bytes; more than any stream window */
-#define OUT_WINDOW ((size_t)1 << 20) /* bytes of records on their way out */
+#define IN_WINDOW  (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
+#define OUT_WINDOW ((size_t)1 << 20)             /* bytes of records on their way out */
 
 struct sync_flow {
 	struct sync_flow_env env;

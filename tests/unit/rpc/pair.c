@@ -30,7 +30,7 @@ struct rpc_options pair_options(uint32_t stream_window, uint32_t conn_window)
 {
 	struct rpc_options o = rpc_options_default();
 
-	o.stream_window = stream_window;
+	o.stream_window = o.window_max = stream_window;
 	o.conn_window = conn_window;
 	return o;
 }

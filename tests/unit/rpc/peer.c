@@ -138,7 +138,10 @@ static void note_frame(struct peer *p, const uint8_t *head, const uint8_t *at, s
 
 	bool is_ack = (type == PEER_SETTINGS || type == PEER_PING) && (flags & PEER_ACK);
 
-	if (type < PEER_FRAMES && !is_ack)
+	/* The PINGs that measure the way are as many as they are. */
+	bool is_probe = type == PEER_PING && len == 8 && memcmp(at, "trip", 5) == 0;
+
+	if (type < PEER_FRAMES && !is_ack && !is_probe)
 		p->frames[type]++;
 	if (id == 0) {
 		note_control(p, type, is_ack, at, len);

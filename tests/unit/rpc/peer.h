@@ -61,9 +61,10 @@ struct peer {
 	uint32_t stream_window;
 	struct nghttp2_hd_inflater *inflater;
 
-	unsigned frames[PEER_FRAMES]; /* how many have come, acknowledgements aside */
-	unsigned acks;                /* of SETTINGS and PING */
-	bool eof, broken;             /* the connection's end has come; by a reset */
+	unsigned frames
+	    [PEER_FRAMES]; /* how many have come; no acknowledgements, nor PINGs that measure */
+	unsigned acks;     /* of SETTINGS and PING */
+	bool eof, broken;  /* the connection's end has come; by a reset */
 	uint32_t goaway, goaway_last; /* of the last GOAWAY: its code and stream */
 	uint32_t first_last;          /* of the first: its stream */
 };

@@ -118,7 +118,7 @@ static void read_frames(struct scene *s)
 			s->goaway = p[9 + 7];
 			s->goaway_ms = loop_now_us() / 1000;
 		}
-		s->pings += p[3] == PING && !(p[4] & FLAG_ACK);
+		s->pings += p[3] == PING && !(p[4] & FLAG_ACK) && memcmp(p + 9, "trip", 5) != 0;
 		s->got_len -= 9 + len;
 		memmove(s->got, s->got + 9 + len, s->got_len);
 	}

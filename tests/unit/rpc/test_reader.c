@@ -211,12 +211,12 @@ static void more_than_a_message_and_a_window_is_refused(void **state)
 {
 	struct rpc_reader r;
 	struct err err = { 0 };
-	uint8_t *bytes = calloc(1, RPC_WINDOW);
+	uint8_t *bytes = calloc(1, RPC_WINDOW_MAX);
 
 	(void)state;
 	assert_non_null(bytes);
 	rpc_reader_init(&r, MAX_MESSAGE);
-	push(&r, slice_copy(bytes, RPC_WINDOW));
+	push(&r, slice_copy(bytes, RPC_WINDOW_MAX));
 	push(&r, slice_copy(bytes, MAX_MESSAGE));
 	push(&r, slice_copy(bytes, RPC_PREFIX_SIZE));
 	assert_int_equal(rpc_reader_push(&r, slice_copy(bytes, 1), &err), -1);

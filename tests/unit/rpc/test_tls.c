@@ -475,10 +475,18 @@ static void on_wire(void *cookie, unsigned events)
 {
 	struct wire_end *e = cookie;
 	char byte;
+	ssize_t n = recv(e->fd, &byte, 1, MSG_PEEK);
 
 	(void)events;
-	if (read(e->fd, &byte, 1) == 1) {
-		e->wire->carried += write(e->other, &byte, 1) == 1;
+	watch_want(e->watch, WATCH_READ); /* after an error it has to be asked for again */
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n == 1) {
+		/* The other end's socket may be full: the byte stays for the next time. */
+		if (write(e->other, &byte, 1) == 1)
+			e->wire->carried += (uint64_t)read(e->fd, &byte, 1);
+		else if (errno == EPIPE)
+			watch_want(e->watch, WATCH_NONE);
 	} else {
 		watch_want(e->watch, WATCH_NONE);
 		shutdown(e->other, SHUT_WR);
