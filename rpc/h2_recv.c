@@ -111,8 +111,6 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 		end_of_frame(h, frame);
 		break;
 	case NGHTTP2_SETTINGS:
-		if (!is_ack && !h->ready)
-			h2_window_ready(h);
 		h->ready = h->ready || !is_ack;
 		break;
 	case NGHTTP2_PING:

@@ -65,6 +65,7 @@ struct h2 {
 	uint64_t probed_us; /* when one went; 0: none is under way */
 	uint32_t trip_us;   /* the shortest ever */
 	unsigned trips;     /* measured since a window grew */
+	size_t early;       /* bytes used up before the first */
 	bool probe_again;   /* as soon as the library has returned */
 
 	uint64_t now_ms; /* of the turn */
@@ -115,8 +116,7 @@ void h2_flood_payload(struct h2 *, size_t len, bool cut_short);
 /* Receive windows that grow. */
 void h2_window_begin(struct h2 *);
 void h2_window_used(struct h2_stream *, size_t); /* credit was given back */
-/* From a callback: the peer is there; it has answered a PING. */
-void h2_window_ready(struct h2 *);
+/* From a callback: the peer has answered a PING. */
 void h2_window_pong(struct h2 *, const uint8_t data[static 8]);
 void h2_window_probe(struct h2 *);
 void h2_window_drop(struct h2_stream *); /* the stream is over */

@@ -4,8 +4,8 @@
  * A stream moves at most one window a round trip: RPC_WINDOW is plenty where the peer is
  * near, and 10 MiB/s where it is 100 ms away. So who uses half of a stream's window up
  * within a round trip gets a larger one; who does not read gets none. The trip is the
- * shortest that a PING of ours took (RFC 9113, 6.7): measured at the start, when nothing
- * is under way that an answer could wait behind, and again before each growth.
+ * shortest that a PING of ours took (RFC 9113, 6.7): measured as soon as there is more than
+ * talk, before much is under way that an answer could wait behind, and before each growth.
  */
 #include <string.h>
 
@@ -14,6 +14,7 @@
 
 #define GROWTH  8 /* times */
 #define TRIPS   2 /* measured before a window grows for the first time, and 1 each time after */
+#define EARLY   ((size_t)64 << 10) /* bytes before the first: sessions of few words need none */
 #define UNKNOWN UINT32_MAX
 
 static const uint8_t probe[8] = "trip";
@@ -30,12 +31,6 @@ static void measure(struct h2 *h)
 	h->probed_us = loop_now_us();
 	h2_check(h, nghttp2_submit_ping(h2_library(h), NGHTTP2_FLAG_NONE, probe));
 	h2_wake(h);
-}
-
-/* Before there is anything that an answer could wait behind. */
-void h2_window_ready(struct h2 *h)
-{
-	h->probe_again = h->options->window_max > h->options->stream_window;
 }
 
 void h2_window_pong(struct h2 *h, const uint8_t data[static 8])
@@ -89,6 +84,9 @@ void h2_window_used(struct h2_stream *s, size_t bytes)
 		s->window = h->options->stream_window;
 		s->used_since = loop_now_us();
 	}
+	if (h->early < EARLY && (h->early += bytes) >= EARLY &&
+	    h->options->window_max > h->options->stream_window)
+		measure(h);
 	s->used += (uint32_t)bytes;
 	if (s->used < s->window / 2 || s->window >= h->options->window_max)
 		return;

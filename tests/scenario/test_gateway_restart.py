@@ -1,5 +1,6 @@
 """A gateway that is killed in the middle of something, and started again."""
 
+import shutil
 import time
 
 import grpc
@@ -175,11 +176,15 @@ def test_an_orderly_end_leaves_sandboxes_alone(ready):
 
 
 def test_places_that_nobody_knows(ready):
-    """The database is taken away: what it described goes too, rather than run for ever."""
+    """The database is taken away: what it described ends, and its files are for a person to judge."""
     gateway = ready.gateway
+    place = gateway.sandbox_dir(ready.id)
+    (place / "work" / "precious").write_text("kept")
     gateway.kill()
     for path in gateway.data_dir.glob("gateway.db*"):
         path.unlink()
+    assert processes_of(place)
     gateway.start()
-    wait_until(lambda: not gateway.sandbox_dir(ready.id).exists(), 20, "its files are gone")
-    assert not processes_of(gateway.sandbox_dir(ready.id))
+    wait_until(lambda: not processes_of(place), 20, "its processes are gone")
+    assert (place / "work" / "precious").read_text() == "kept"
+    shutil.rmtree(place)
