@@ -41,7 +41,8 @@ struct pump_sink {
 	void *self;
 };
 
-/* A source with so much under way has used up its window (RPC_WINDOW) and waits. */
+/* A source with so much under way has used up the window it was born with (RPC_WINDOW), and
+ * waits unless that has grown. */
 #define PUMP_STALL_BYTES ((size_t)1 << 20)
 
 enum pump_state { PUMP_OPEN, PUMP_DRAINING, PUMP_DONE, PUMP_FAILED };
