@@ -24,6 +24,7 @@ third(openssl openssl>=3.0)
 third(archive libarchive>=3.6 archive zstd z)
 third(sqlite sqlite3>=3.40)
 third(jansson jansson>=2.13)
+third(ssh libssh>=0.10.6)
 
 # Macros in a header.
 find_path(UTHASH_INCLUDE uthash.h REQUIRED)

@@ -1,0 +1,37 @@
+/*
+ * sshd/channel.h: the channels of a connection, each of which becomes a call.
+ *
+ * A connection makes this when it is open, never before; it hands over what libssh has
+ * received, and tells when more can be written.
+ */
+#ifndef SSHD_CHANNEL_H
+#define SSHD_CHANNEL_H
+
+#include <libssh/libssh.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "sshd/conn.h"
+
+struct channels;
+
+#define CHANNELS_MAX 64 /* open on a connection; more are refused: "resource shortage" */
+
+struct channels *channels_create(struct conn *, struct err *);
+
+/* Ends all calls; no callback after. libssh's channels go with its session. NULL is legal. */
+void channels_free(struct channels *);
+
+/* A channel to open, a request of a channel, or a global request. Answers it: with libssh's
+ * reply functions and conn_flush(). The message is the caller's and dead after. */
+void channels_message(struct channels *, ssh_message);
+
+/* conn_write() takes bytes again. */
+void channels_writable(struct channels *);
+
+/* A line for the person at the other end: to stderr of each channel that runs a command. */
+void channels_say(struct channels *, const char *line);
+
+size_t channels_count(const struct channels *); /* open now */
+
+#endif
