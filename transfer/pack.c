@@ -18,8 +18,8 @@
 #include "transfer/tree_report.h"
 #include "transfer/tree_rules.h"
 
-#define INODE_TEXT 64          /* "device:inode" */
-#define PACK_BLOCK (256 << 10) /* bytes gathered before they are pushed */
+#define INODE_TEXT 64            /* "device:inode" */
+#define PACK_BLOCK TREE_HELD_MAX /* bytes gathered before they are pushed */
 
 /* A stretch of a file that is no hole. */
 struct extent {
@@ -38,9 +38,10 @@ struct pack {
 	struct map *links;   /* "device:inode" to the first name, an allocated text */
 	struct extent *data; /* TREE_HOLES_MAX + 1 of the file at hand */
 	size_t extents;
-	size_t skip;     /* bytes of a path before what the patterns given are about */
-	struct err *err; /* set once something failed for good */
-	bool failed;     /* nothing more goes out: a broken archive must look broken */
+	uint64_t withdrawn; /* entries */
+	size_t skip;        /* bytes of a path before what the patterns given are about */
+	struct err *err;    /* set once something failed for good */
+	bool failed;        /* nothing more goes out: a broken archive must look broken */
 };
 
 /* An entry on the walk. */
@@ -92,7 +93,7 @@ static int archive_failed(struct pack *p)
 /* What else the entry has (links, holes, attributes) has been set before. */
 static int write_header(struct pack *p, const char *path, const struct stat *st, uint64_t size)
 {
-	if (p->result->entries >= TREE_ENTRIES_MAX)
+	if (p->result->entries + p->withdrawn >= TREE_ENTRIES_MAX)
 		return err_set(p->err, GRPC_RESOURCE_EXHAUSTED,
 		    "%s: the tree has more than %d entries", path, TREE_ENTRIES_MAX);
 	archive_entry_set_pathname(p->entry, path);
@@ -142,6 +143,48 @@ static void add_attributes(struct pack *p, int fd, const char *path)
 	}
 	if (len < 0 && errno == E2BIG)
 		skip(p, path, "too many extended attributes");
+}
+
+/* Files of several names. */
+
+static bool free_name(void *cookie, const char *key, void *value)
+{
+	(void)cookie;
+	(void)key;
+	free(value);
+	return true;
+}
+
+static void name_inode(char key[static INODE_TEXT], const struct stat *st)
+{
+	snprintf(
+	    key, INODE_TEXT, "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
+}
+
+/* It was not packed after all: its next name is the first. */
+static void forget_name(struct pack *p, const struct stat *st)
+{
+	char key[INODE_TEXT];
+
+	name_inode(key, st);
+	free(map_remove(p->links, key));
+}
+
+/* The name under which the file has been packed already. Else ${path} is remembered. */
+static const char *first_name(struct pack *p, const struct stat *st, const char *path)
+{
+	char key[INODE_TEXT];
+	char *name;
+
+	if (st->st_nlink < 2)
+		return NULL;
+	name_inode(key, st);
+	if ((name = map_get(p->links, key)) != NULL)
+		return name;
+	if (map_count(p->links) < TREE_LINKS_MAX && (name = strdup(path)) != NULL &&
+	    map_put(p->links, key, name) != 0)
+		free(name);
+	return NULL;
 }
 
 /* Content. */
@@ -223,88 +266,70 @@ static void read_all(int fd, uint8_t *to, size_t len, uint64_t offset, const cha
 	}
 }
 
-/* One stretch; of a file that is not ${held} in the buffer, in blocks. An archive cannot take
- * back an entry that has begun: one that cannot be had to its end ends it, because zeros in
- * its place would be put in place as a file. */
-static int pack_extent(struct pack *p, int fd, const char *path, const struct extent *e, bool held)
+/* One stretch; of a file that is not ${held} in the buffer, in blocks. The size has been said:
+ * once ${why} it cannot be read on, zeros go in its place. */
+static int pack_extent(struct pack *p, int fd, const struct extent *e, bool held, const char **why)
 {
-	const char *why = NULL;
-
 	if (held)
 		return put(p, p->buffer + e->offset, (size_t)e->len);
-	for (uint64_t done = 0; done < e->len;) {
+	for (uint64_t done = 0; done < e->len && *why == NULL;) {
 		size_t len = e->len - done < PACK_BLOCK ? (size_t)(e->len - done) : PACK_BLOCK;
-		read_all(fd, p->buffer, len, e->offset + done, &why);
-		if (why != NULL)
-			return err_set(p->err, GRPC_ABORTED, "%s: %s", path, why);
+		read_all(fd, p->buffer, len, e->offset + done, why);
+		if (*why != NULL)
+			return put_zeros(p, e->len - done);
 		if (put(p, p->buffer, len) != 0)
 			return -1;
 		done += len;
 	}
-	return 0;
+	return *why == NULL ? 0 : put_zeros(p, e->len);
 }
 
 /* libarchive wants the holes too, and leaves them out itself. */
-static int pack_content(struct pack *p, int fd, const char *path, const struct stat *st, bool held)
+static int put_content(struct pack *p, int fd, const struct stat *st, bool held, const char **why)
 {
-	struct stat now;
 	uint64_t at = 0;
 
 	for (size_t i = 0; i < p->extents; i++) {
 		if (put_zeros(p, p->data[i].offset - at) != 0 ||
-		    pack_extent(p, fd, path, &p->data[i], held) != 0)
+		    pack_extent(p, fd, &p->data[i], held, why) != 0)
 			return -1;
 		at = p->data[i].offset + p->data[i].len;
-		p->result->bytes += p->data[i].len;
 	}
-	if (put_zeros(p, (uint64_t)st->st_size - at) != 0)
+	return put_zeros(p, (uint64_t)st->st_size - at);
+}
+
+/* An archive cannot take back an entry that has begun, but the next one can say that it is
+ * none. Who does not understand that has an empty file, with no rights to it. */
+static int withdraw(struct pack *p, const char *path, const struct stat *st, const char *why)
+{
+	const struct stat nothing = { .st_mode = S_IFREG };
+
+	archive_entry_xattr_add_entry(p->entry, TREE_WITHDRAWN, "1", 1);
+	if (write_header(p, path, &nothing, 0) != 0)
 		return -1;
+	p->result->entries -= 2;
+	p->result->files -= 2;
+	p->withdrawn++;
+	forget_name(p, st);
+	fail(p, GRPC_ABORTED, path, why);
+	return 0;
+}
+
+static int pack_content(struct pack *p, int fd, const char *path, const struct stat *st, bool held)
+{
+	const char *why = NULL;
+	struct stat now;
+
+	if (put_content(p, fd, st, held, &why) != 0)
+		return -1;
+	if (why != NULL)
+		return withdraw(p, path, st, why);
+	for (size_t i = 0; i < p->extents; i++)
+		p->result->bytes += p->data[i].len;
 	if (fstat(fd, &now) != 0 || now.st_size != st->st_size ||
 	    now.st_mtim.tv_sec != st->st_mtim.tv_sec || now.st_mtim.tv_nsec != st->st_mtim.tv_nsec)
 		fail(p, GRPC_ABORTED, path, "it changed while it was read");
 	return 0;
-}
-
-/* Files of several names. */
-
-static bool free_name(void *cookie, const char *key, void *value)
-{
-	(void)cookie;
-	(void)key;
-	free(value);
-	return true;
-}
-
-static void name_inode(char key[static INODE_TEXT], const struct stat *st)
-{
-	snprintf(
-	    key, INODE_TEXT, "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
-}
-
-/* It was not packed after all: its next name is the first. */
-static void forget_name(struct pack *p, const struct stat *st)
-{
-	char key[INODE_TEXT];
-
-	name_inode(key, st);
-	free(map_remove(p->links, key));
-}
-
-/* The name under which the file has been packed already. Else ${path} is remembered. */
-static const char *first_name(struct pack *p, const struct stat *st, const char *path)
-{
-	char key[INODE_TEXT];
-	char *name;
-
-	if (st->st_nlink < 2)
-		return NULL;
-	name_inode(key, st);
-	if ((name = map_get(p->links, key)) != NULL)
-		return name;
-	if (map_count(p->links) < TREE_LINKS_MAX && (name = strdup(path)) != NULL &&
-	    map_put(p->links, key, name) != 0)
-		free(name);
-	return NULL;
 }
 
 /* Entries of each kind. */
@@ -323,7 +348,7 @@ static int pack_open_file(struct pack *p, int fd, const char *path)
 		return write_header(p, path, &st, 0);
 	}
 	/* What fits is read before it is begun, so that it can be left out. */
-	bool held = st.st_size <= PACK_BLOCK;
+	bool held = st.st_size <= (off_t)TREE_HELD_MAX;
 	if (held)
 		read_all(fd, p->buffer, (size_t)st.st_size, 0, &why);
 	if (why != NULL) {

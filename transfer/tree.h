@@ -31,6 +31,10 @@
 #define TREE_XATTRS_MAX  ((size_t)64 << 10)   /* bytes of attributes of one entry */
 #define TREE_SPARSE_MAX  ((uint64_t)16 << 40) /* bytes of one file with its holes */
 #define TREE_LATER_MAX   ((size_t)8 << 20)    /* bytes kept of directories until the end */
+#define TREE_HELD_MAX    ((size_t)256 << 10)  /* bytes; a larger file is begun before it is read */
+
+/* The attribute of an entry that takes the one before it back (docs/wire.md). */
+#define TREE_WITHDRAWN "towline.withdrawn"
 
 enum tree_compression { TREE_COMPRESSION_NONE, TREE_COMPRESSION_GZIP, TREE_COMPRESSION_ZSTD };
 
@@ -55,7 +59,8 @@ struct tree_result {
  * come out as they went in. Setuid, setgid and sticky bits are dropped; owners are ours.
  * An entry that is absolute, has "..", leads out by a link or is a device fails
  * (PERMISSION_DENIED or INVALID_ARGUMENT). Each file is written beside its name and
- * renamed; the syncing is once for the tree. ${root} is the directory to unpack into;
+ * renamed; one larger than TREE_HELD_MAX when the next header has not withdrawn it, and
+ * one that was comes to nothing. The syncing is once for the tree. ${root} is the directory to unpack into;
  * its own mode and time stay. */
 struct tree_unpack {
 	int root;
@@ -70,9 +75,9 @@ int tree_unpack(const struct tree_unpack *, struct tree_result *, struct err *);
 /*
  * ${name} beneath ${root} (a file, or a tree whose content appears as "./..."). Symbolic
  * links are packed as links; those that lead out, sockets, pipes, devices and what cannot
- * be opened are noted and skipped. What changes while it is read fails (ABORTED). Of a
- * file that shrinks no entry is made if it is small; a larger one has begun and ends the
- * stream, since nothing else can keep half of it from being put in place.
+ * be opened are noted and skipped. What changes while it is read fails (ABORTED). A file
+ * that shrinks or cannot be read on comes to no entry: one of up to TREE_HELD_MAX bytes has
+ * not begun, and a larger one is filled up with zeros and withdrawn (TREE_WITHDRAWN).
  */
 struct tree_pack {
 	int root;

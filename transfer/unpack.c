@@ -24,6 +24,15 @@
 #define RATIO_FREE ((uint64_t)16 << 20) /* bytes that may come before the ratio counts */
 #define PART_NAME  ".towline-unpack"
 
+/* The large file that came last. Until the next header has not withdrawn it, it waits under
+ * another name, and in the directory that is kept open. */
+struct waiting {
+	char path[TREE_PATH_MAX]; /* "": it was none */
+	char last[BENEATH_NAME_MAX];
+	bool whole;     /* and not failed for itself */
+	uint64_t bytes; /* of content, before it */
+};
+
 struct unpack {
 	const struct tree_unpack *opt;
 	struct tree_result *result;
@@ -36,8 +45,10 @@ struct unpack {
 	bool in_header;
 	uint64_t dropped; /* bytes of content that went nowhere */
 	uint64_t claimed; /* bytes the entries so far say they have */
-	bool over;        /* the stream is damaged, or a limit passed: nothing can come any more */
-	int dir;          /* the directory of the last entry, kept for its neighbours */
+	uint64_t withdrawn;
+	struct waiting waiting;
+	bool over; /* the stream is damaged, or a limit passed: nothing can come any more */
+	int dir;   /* the directory of the last entry, kept for its neighbours */
 	char dir_path[TREE_PATH_MAX];
 	struct err err; /* of the pull */
 };
@@ -228,6 +239,15 @@ static int fill_file(struct unpack *u, int fd, const char *path, struct err *err
 	return 0;
 }
 
+static int put_in_place(struct unpack *u, const struct target *t, struct err *err)
+{
+	if (renameat(u->dir, PART_NAME, u->dir, t->last) == 0)
+		return 0;
+	err_sys(err, errno, "%s", t->path);
+	unlinkat(u->dir, PART_NAME, 0);
+	return -1;
+}
+
 /* Complete under another name first, then renamed. */
 static int unpack_file(struct unpack *u, const struct target *t, struct err *err)
 {
@@ -240,11 +260,15 @@ static int unpack_file(struct unpack *u, const struct target *t, struct err *err
 		return err_sys(err, errno, "%s", t->path);
 	int r = fill_file(u, fd, t->path, err);
 	close(fd);
-	if (r == 0 && renameat(u->dir, PART_NAME, u->dir, t->last) != 0)
-		r = err_sys(err, errno, "%s", t->path);
-	if (r != 0)
+	if (r != 0) {
 		unlinkat(u->dir, PART_NAME, 0);
-	return r;
+		return -1;
+	}
+	if (u->waiting.path[0] == '\0')
+		return put_in_place(u, t, err);
+	snprintf(u->waiting.last, sizeof(u->waiting.last), "%s", t->last);
+	u->waiting.whole = true;
+	return 0;
 }
 
 /* What comes next goes into it: so its mode and time come last. */
@@ -294,12 +318,7 @@ static int unpack_symlink(struct unpack *u, const struct target *t, struct err *
 		symlinkat(link, u->dir, PART_NAME) != 0))
 		return err_sys(err, errno, "%s", t->path);
 	(void)utimensat(u->dir, PART_NAME, times, AT_SYMLINK_NOFOLLOW);
-	if (renameat(u->dir, PART_NAME, u->dir, t->last) != 0) {
-		err_sys(err, errno, "%s", t->path);
-		unlinkat(u->dir, PART_NAME, 0);
-		return -1;
-	}
-	return 0;
+	return put_in_place(u, t, err);
 }
 
 /* Another name for the file ${name} in ${dir}, in place of what has it. */
@@ -319,12 +338,7 @@ static int link_file(struct unpack *u, int dir, const char *name, const struct t
 	if (linkat(dir, name, u->dir, PART_NAME, 0) != 0 &&
 	    (unlinkat(u->dir, PART_NAME, 0) != 0 || linkat(dir, name, u->dir, PART_NAME, 0) != 0))
 		return err_sys(err, errno, "%s: a link to %s", t->path, link);
-	if (renameat(u->dir, PART_NAME, u->dir, t->last) != 0) {
-		err_sys(err, errno, "%s", t->path);
-		unlinkat(u->dir, PART_NAME, 0);
-		return -1;
-	}
-	return 0;
+	return put_in_place(u, t, err);
 }
 
 /* A second name for a file of the same archive. */
@@ -361,18 +375,23 @@ static int check_size(struct unpack *u, const char *path, struct err *err)
 	return 0;
 }
 
-static int count_entry(struct unpack *u, const char *path, struct err *err)
+static int check_count(struct unpack *u, const char *path, struct err *err)
 {
 	uint64_t max = u->opt->max_entries != 0 ? u->opt->max_entries : TREE_ENTRIES_MAX;
 
-	u->result->entries++;
-	if (archive_entry_filetype(u->entry) != AE_IFDIR)
-		u->result->files++;
-	if (u->result->entries <= max)
-		return check_size(u, path, err);
+	if (u->result->entries + u->withdrawn <= max)
+		return 0;
 	err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s: the archive has more than %" PRIu64 " entries",
 	    path, max);
 	return end_stream(u);
+}
+
+static int count_entry(struct unpack *u, const char *path, struct err *err)
+{
+	u->result->entries++;
+	if (archive_entry_filetype(u->entry) != AE_IFDIR)
+		u->result->files++;
+	return check_count(u, path, err) == 0 ? check_size(u, path, err) : -1;
 }
 
 static int make_entry(struct unpack *u, const struct target *t, struct err *err)
@@ -393,6 +412,17 @@ static int make_entry(struct unpack *u, const struct target *t, struct err *err)
 	}
 }
 
+/* It can be withdrawn, whatever becomes of it here. */
+static void note_large(struct unpack *u, const char *path)
+{
+	if (archive_entry_filetype(u->entry) != AE_IFREG ||
+	    archive_entry_hardlink(u->entry) != NULL ||
+	    archive_entry_size(u->entry) <= (la_int64_t)TREE_HELD_MAX)
+		return;
+	snprintf(u->waiting.path, sizeof(u->waiting.path), "%s", path);
+	u->waiting.bytes = u->result->bytes;
+}
+
 static int unpack_entry(struct unpack *u, struct err *err)
 {
 	const char *raw = archive_entry_pathname(u->entry);
@@ -408,9 +438,68 @@ static int unpack_entry(struct unpack *u, struct err *err)
 		return -1;
 	if (path[0] == '\0')
 		return 0; /* the root is there */
+	note_large(u, path);
 	if (enter_parent(u, path, &t.last, err) != 0)
 		return err_wrap(err, "%s", path);
 	return make_entry(u, &t, err);
+}
+
+/* Nothing comes that could withdraw it. */
+static void settle(struct unpack *u)
+{
+	struct waiting *w = &u->waiting;
+	const struct target t = { .path = w->path, .last = w->last };
+	struct err why;
+
+	if (w->whole && put_in_place(u, &t, &why) != 0)
+		tree_report_fail(&u->report, &why);
+	w->whole = false;
+	w->path[0] = '\0';
+}
+
+static void discard(struct unpack *u)
+{
+	if (u->waiting.whole)
+		unlinkat(u->dir, PART_NAME, 0);
+	u->waiting.whole = false;
+}
+
+static bool is_withdrawal(const struct unpack *u)
+{
+	const char *name;
+	const void *value;
+	size_t len;
+
+	archive_entry_xattr_reset(u->entry);
+	while (archive_entry_xattr_next(u->entry, &name, &value, &len) == ARCHIVE_OK)
+		if (strcmp(name, TREE_WITHDRAWN) == 0)
+			return true;
+	return false;
+}
+
+/* The other end could not read the file before to its end, and says so itself. */
+static int withdraw(struct unpack *u, struct err *err)
+{
+	const char *raw = archive_entry_pathname(u->entry);
+	struct waiting *w = &u->waiting;
+	char path[TREE_PATH_MAX] = "";
+
+	u->withdrawn++;
+	if (check_count(u, raw != NULL ? raw : "", err) != 0 ||
+	    clean_name(raw != NULL ? raw : "", path, err) != 0)
+		return -1;
+	if (path[0] == '\0' || strcmp(path, w->path) != 0) {
+		settle(u);
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s: the archive withdraws it, and it is not the large file before", path);
+	}
+	discard(u);
+	w->path[0] = '\0';
+	u->dropped += u->result->bytes - w->bytes;
+	u->result->bytes = w->bytes;
+	u->result->entries--;
+	u->result->files--;
+	return 0;
 }
 
 /* Past what is left of an entry, which is all of one that could not be made. */
@@ -438,6 +527,14 @@ static int next_header(struct unpack *u)
 	return got;
 }
 
+static int take_entry(struct unpack *u, struct err *err)
+{
+	if (is_withdrawal(u))
+		return withdraw(u, err);
+	settle(u);
+	return unpack_entry(u, err);
+}
+
 /* Entry for entry; what cannot be made is told of, and what cannot go on ends it. */
 static int unpack_all(struct unpack *u, struct err *err)
 {
@@ -446,7 +543,7 @@ static int unpack_all(struct unpack *u, struct err *err)
 
 	while ((got = next_header(u)) <= ARCHIVE_OK && got >= ARCHIVE_WARN) {
 		err_clear(&why);
-		int r = unpack_entry(u, &why);
+		int r = take_entry(u, &why);
 		if (r != 0 &&
 		    (u->over || why.code == GRPC_RESOURCE_EXHAUSTED || u->err.code != GRPC_OK)) {
 			*err = why;
@@ -457,8 +554,10 @@ static int unpack_all(struct unpack *u, struct err *err)
 		if (drop_content(u, err) != 0)
 			return -1;
 	}
-	if (got == ARCHIVE_EOF)
+	if (got == ARCHIVE_EOF) {
+		settle(u);
 		return 0;
+	}
 	return err_set(
 	    err, GRPC_INVALID_ARGUMENT, "the archive is damaged: %s", archive_error_string(u->a));
 }
@@ -497,6 +596,7 @@ int tree_unpack(const struct tree_unpack *opt, struct tree_result *result, struc
 		*err = u.err; /* the stream broke, whatever libarchive made of it */
 		r = -1;
 	}
+	discard(&u);
 	if (u.dir >= 0)
 		close(u.dir);
 	archive_read_free(u.a);

@@ -73,6 +73,10 @@ BOTH = {"before": b"1", "after": b"2"}
 SYM, LINK, DIR = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 
 
+def withdrawal(name):
+    return header(name, mode=0, pax={"SCHILY.xattr.towline.withdrawn": "1"})
+
+
 def among(name, *entries, **expect):
     """Between two good entries, which come out."""
     return Row(name, BEFORE + b"".join(entries) + AFTER + END, {**BOTH, **expect.pop("files", {})}, **expect)
@@ -87,6 +91,7 @@ def rows(outside):
     away = str(outside)
     deep = "/".join(["d"] * 200)
     zeros = gzip.compress(file("zeros", bytes(64 << 20)) + END, 9)
+    large = os.urandom((256 << 10) + 1)
     return [
         among("absolute", file("/abs/f")),
         among("absolute-outside", file(away + "/f")),
@@ -132,6 +137,15 @@ def rows(outside):
         among("attribute-too-long", file("x", pax={"SCHILY.xattr.user.a": "x" * 70_000})),
         among("foreign-attribute", file("x", b"x", pax={"SCHILY.xattr.security.capability": "x"}), ok=True,
               files={"x": b"x"}),
+        among("withdrawn", file("big", large), withdrawal("big"), ok=True, entries=2),
+        among("withdrawn-and-packed-anew", file("big", large), withdrawal("big"), file("big", b"b"), ok=True, entries=3,
+              files={"big": b"b"}),
+        among("withdrawn-small", file("x", b"x"), withdrawal("x"), files={"x": b"x"}),
+        among("withdrawn-another", file("big", large), withdrawal("before"), files={"big": large}),
+        among("withdrawn-twice", file("big", large), withdrawal("big"), withdrawal("big")),
+        among("withdrawn-late", file("big", large), file("x", b"x"), withdrawal("big"), files={"big": large, "x": b"x"}),
+        among("withdrawn-out-of-it", file("../big", large), withdrawal("../big")),
+        only_before("withdrawn-or-not", file("big", large) + raw_header(b"x").replace(b"ustar", b"uztar") + END),
         only_before("pax-size-negative", file("x", b"x" * 512, pax={"size": "-5"}) + END),
         among("pax-garbage", pax_records(b"no record at all\n"), file("x"), ok=True, files={"x": b"bad"}),
         among("pax-length-lies", pax_records(b"99999999 path=../y\n"), file("x"), ok=True, files={"x": b"bad"}),

@@ -38,9 +38,12 @@ class Files:
 
         return self._upload(requests(), timeout=60)
 
+    def asking_for(self, path, **fields):
+        return API[MESSAGE("DownloadFileRequest")](sandbox=self.ready.name, remote_path=path, **fields)
+
     def download(self, path, **fields):
         """(header, content, trailer)"""
-        request = API[MESSAGE("DownloadFileRequest")](sandbox=self.ready.name, remote_path=path, **fields)
+        request = self.asking_for(path, **fields)
         header, content, trailer = None, [], None
         for response in self._download(request, timeout=60):
             kind = response.WhichOneof("payload")

@@ -1,11 +1,13 @@
 """Trees there and back: compared by find and tar, left out as git does, and told entry by entry."""
 
 import os
+import signal
 import subprocess
+import time
 
 import grpc
 import pytest
-from conftest import fails
+from conftest import fails, wait_until
 from test_cli_transfer import DOWN, UP, make_tree
 from test_transfer import Files, make_tar
 from towline_cli import box  # noqa: F401
@@ -149,6 +151,73 @@ def test_one_that_fails_loses_no_other(box):
     done = box(*DOWN, "tree", "-T", "back", code=1)
     assert "1 of" in done.err and "entries failed" in done.err and "failed d/run" in done.err
     assert (box.here / "back/d/e/g").exists() and (box.here / "back/link").is_symlink()
+
+
+LARGE = 256 << 20
+
+
+def large_file(path):
+    with open(path, "wb") as file:
+        for _ in range(LARGE >> 20):
+            file.write(os.urandom(1 << 20))
+
+
+def cut_meanwhile(box, target, cut, *words):
+    """Runs it, and cuts a file that is being packed when there are first bytes of it in ${target}."""
+    process = box.popen(*words)
+    part = target / ".towline-unpack"
+    wait_until(lambda: part.exists() and part.stat().st_size > 1 << 20, 60, "it has begun")
+    process.send_signal(signal.SIGSTOP)
+    os.truncate(cut, 300_000)
+    process.send_signal(signal.SIGCONT)
+    err = process.communicate(timeout=60)[1].decode()
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_a_large_file_that_shrinks_loses_no_other(box, verb):
+    source, target = (box.here, box.workdir) if verb == "up" else (box.workdir, box.here)
+    tree = make_tree(source / "tree")
+    large_file(tree / "d/large")
+    (target / "got/d").mkdir(parents=True)
+    (target / "got/d/large").write_text("old")
+    words = (*UP, "tree", "-T", "got") if verb == "up" else (*DOWN, "tree", "-T", "got")
+    code, err = cut_meanwhile(box, target / "got/d", tree / "d/large", *words)
+    assert code == 1 and "1 of" in err and "entries failed" in err
+    assert "failed ./d/large: it shrank while it was read" in err
+    assert (target / "got/d/large").read_text() == "old"
+    os.remove(tree / "d/large")
+    os.remove(target / "got/d/large")
+    os.utime(tree / "d", ns=(0, (target / "got/d").stat().st_mtime_ns))
+    assert_same_names(tree, target / "got")
+
+
+def assert_same_names(one, other):
+    assert run("diff", "-r", "--no-dereference", one, other, cwd="/") == b""
+
+
+def test_tar_has_an_empty_file_of_what_was_withdrawn(ready, tmp_path):
+    (ready.workdir / "tree").mkdir()
+    large_file(ready.workdir / "tree/large")
+    (ready.workdir / "tree/small").write_text("s")
+    files = Files(ready)
+    content, trailer = [], None
+    request = files.asking_for("tree", as_archive=True)
+    with pytest.raises(grpc.RpcError) as ended:
+        for response in files._download(request, timeout=60):
+            if response.WhichOneof("payload") == "header":
+                time.sleep(0.5)  # what fits has been sent ahead
+                os.truncate(ready.workdir / "tree/large", 300_000)
+            content.append(response.chunk)
+            trailer = response.trailer
+    assert ended.value.code() == grpc.StatusCode.ABORTED and "1 of 2 entries failed" in ended.value.details()
+    assert (trailer.tree.files, trailer.tree.failed, trailer.entries) == (1, 1, 2)
+    (tmp_path / "a.tar").write_bytes(b"".join(content))
+    (tmp_path / "out").mkdir()
+    run("tar", "-xf", tmp_path / "a.tar", cwd=tmp_path / "out")
+    assert (tmp_path / "out/small").read_text() == "s"
+    info = (tmp_path / "out/large").stat()
+    assert (info.st_size, info.st_mode & 0o777) == (0, 0)
 
 
 def git(*words, cwd):

@@ -23,12 +23,14 @@
 
 #define ARCHIVE_BYTES ((size_t)32 << 20)
 #define PIECE         777 /* bytes of a pull */
+#define LARGE         ((off_t)1 << 20)
 
 struct fixture {
 	struct leak *leak;
 	int tree, in; /* what is packed, and where it is unpacked */
 	uint8_t *archive;
 	size_t len, at;
+	bool breaks;         /* the stream, where the archive ends */
 	const char *shrinks; /* a file that is cut when the first bytes are pushed */
 	char notes[4096];
 	struct tree_pack pack;
@@ -55,7 +57,8 @@ static ssize_t pull(void *cookie, const void **bytes, struct err *err)
 	struct fixture *f = cookie;
 	size_t n = f->len - f->at < PIECE ? f->len - f->at : PIECE;
 
-	(void)err;
+	if (n == 0 && f->breaks)
+		return err_set(err, GRPC_UNAVAILABLE, "the connection is gone");
 	*bytes = f->archive + f->at;
 	f->at += n;
 	return (ssize_t)n;
@@ -439,21 +442,88 @@ static void those_above_the_tree_are_heeded_too(void **state)
 
 /* One that fails, and the rest. */
 
-/* What has begun cannot be taken back: zeros in its place would be put in place as a file. */
-static void what_shrinks_half_way_ends_it(void **state)
+/* "shrinks" in the tree has so many bytes and another name, and is cut once it has begun.
+ * Beneath "in" something of that name is there. */
+static void make_shrinking(struct fixture *f, off_t size)
 {
-	static char text[1 << 20];
+	make_file(f, "before", "x");
+	make_file(f, "shrinks", "");
+	assert_int_equal(truncate(leak_path(f->leak, "tree/shrinks"), size), 0);
+	int fd = openat(f->tree, "shrinks", O_WRONLY | O_CLOEXEC);
+	for (off_t at = size - LARGE; at < size; at += PIECE)
+		assert_int_equal(pwrite(fd, f->archive, PIECE, at), PIECE);
+	close(fd);
+	assert_int_equal(linkat(f->tree, "shrinks", f->tree, "its other name", 0), 0);
+	make_file(f, "the end", "y");
+	fd = openat(f->in, "shrinks", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(write(fd, "old", 3), 3);
+	close(fd);
+	f->shrinks = "tree/shrinks";
+}
+
+static off_t size_in(struct fixture *f, const char *name)
+{
+	struct stat st;
+
+	return fstatat(f->in, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_size : -1;
+}
+
+/* Whichever of its names is read first: the other one is a file of its own then. */
+static void check_withdrawn(struct fixture *f)
+{
+	assert_int_equal(f->err.code, GRPC_ABORTED);
+	assert_non_null(strstr(f->err.text, "1 of 4 entries failed"));
+	assert_non_null(strstr(f->notes, "it shrank while it was read"));
+	assert_true(f->packed.complete);
+	assert_int_equal(f->packed.failed, 1);
+	if (unpack(f) != 0)
+		fail_msg("%s", f->err.text);
+	assert_int_equal(f->unpacked.entries, f->packed.entries);
+	assert_int_equal(f->unpacked.files, f->packed.files);
+	assert_int_equal(f->unpacked.bytes, f->packed.bytes);
+	assert_true(is_in(f, "before") && is_in(f, "the end"));
+	if (is_in(f, "its other name")) {
+		assert_int_equal(size_in(f, "its other name"), 1000);
+		assert_int_equal(size_in(f, "shrinks"), 3);
+	} else {
+		assert_int_equal(size_in(f, "shrinks"), 1000);
+	}
+	assert_false(is_in(f, ".towline-unpack"));
+}
+
+static void what_shrinks_half_way_is_withdrawn(void **state)
+{
 	struct fixture *f = *state;
 
-	memset(text, 'x', sizeof(text) - 1);
-	make_file(f, "shrinks", text);
-	f->shrinks = "tree/shrinks";
+	make_shrinking(f, LARGE);
 	assert_int_equal(pack(f), -1);
-	assert_int_equal(f->err.code, GRPC_ABORTED);
-	assert_non_null(strstr(f->err.text, "shrinks"));
-	assert_false(f->packed.complete);
-	assert_int_equal(unpack(f), -1);
-	assert_false(is_in(f, "shrinks"));
+	check_withdrawn(f);
+}
+
+static void and_so_if_it_has_holes(void **state)
+{
+	struct fixture *f = *state;
+
+	make_shrinking(f, 8 * LARGE);
+	assert_int_equal(pack(f), -1);
+	check_withdrawn(f);
+}
+
+/* Zeros are not put in place as a file because the stream breaks before it is withdrawn. */
+static void what_might_be_withdrawn_waits(void **state)
+{
+	struct fixture *f = *state;
+
+	make_shrinking(f, LARGE);
+	f->pack.name = "shrinks";
+	assert_int_equal(pack(f), -1);
+	size_t len = f->len;
+	f->breaks = true;
+	for (f->len = LARGE; f->len <= len - 1024; f->len += 512) {
+		assert_int_equal(unpack(f), -1);
+		assert_int_equal(size_in(f, "shrinks"), 3);
+		assert_false(is_in(f, ".towline-unpack"));
+	}
 }
 
 static void what_is_in_the_way_fails_alone(void **state)
@@ -515,7 +585,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(gitignore_files_are_heeded, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    those_above_the_tree_are_heeded_too, setup, teardown),
-		cmocka_unit_test_setup_teardown(what_shrinks_half_way_ends_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    what_shrinks_half_way_is_withdrawn, setup, teardown),
+		cmocka_unit_test_setup_teardown(and_so_if_it_has_holes, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_might_be_withdrawn_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_in_the_way_fails_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_may_be_short, setup, teardown),
 	};
