@@ -4,7 +4,7 @@
 
 #include "base/digest.h"
 
-#define VERSION 1
+#define VERSION 2
 
 /* Where things are in a slot; numbers are little-endian. */
 enum field {
@@ -17,7 +17,9 @@ enum field {
 	FIELD_PROMISE = 40,
 	FIELD_EXPECTED = 48,
 	FIELD_ID = 80, /* with NULs to its end */
-	FIELD_CHECKSUM = FIELD_ID + JOURNAL_ID_MAX,
+	FIELD_BOOT = FIELD_ID + JOURNAL_ID_MAX,
+	FIELD_STORED = FIELD_BOOT + 8,
+	FIELD_CHECKSUM = FIELD_STORED + 8,
 };
 
 #define FLAG_SIZE_KNOWN 1U
@@ -51,6 +53,8 @@ void journal_encode(const struct journal *j, uint8_t slot[static JOURNAL_SLOT])
 	put(slot + FIELD_PROMISE, j->promise, 4);
 	memcpy(slot + FIELD_EXPECTED, j->expected, sizeof(j->expected));
 	memcpy(slot + FIELD_ID, j->id, strnlen(j->id, JOURNAL_ID_MAX));
+	put(slot + FIELD_BOOT, j->boot, 8);
+	put(slot + FIELD_STORED, j->stored_s, 8);
 	digest_of(slot, FIELD_CHECKSUM, slot + FIELD_CHECKSUM);
 }
 
@@ -76,6 +80,8 @@ static bool decode_slot(const uint8_t slot[static JOURNAL_SLOT], struct journal 
 		.size_known = (flags & FLAG_SIZE_KNOWN) != 0,
 		.size = get(slot + FIELD_SIZE, 8),
 		.promise = (uint32_t)get(slot + FIELD_PROMISE, 4),
+		.boot = get(slot + FIELD_BOOT, 8),
+		.stored_s = get(slot + FIELD_STORED, 8),
 	};
 	memcpy(j->expected, slot + FIELD_EXPECTED, sizeof(j->expected));
 	memcpy(j->id, slot + FIELD_ID, JOURNAL_ID_MAX);

@@ -27,6 +27,8 @@ struct journal {
 	uint32_t promise; /* enum place_digest: what ${expected} is */
 	uint8_t expected[32];
 	char id[JOURNAL_ID_MAX + 1];
+	uint64_t boot;     /* clock_boot() of who wrote it; 0: unknown */
+	uint64_t stored_s; /* and its clock_boot_s() then */
 };
 
 /* The slot to write ${j} to is number j->sequence % 2. */

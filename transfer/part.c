@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/random.h"
 #include "base/text.h"
@@ -170,12 +171,17 @@ int part_make(struct part *p, int dir, const char *target, struct err *err)
 /* Journals. */
 
 /* False: there is none, or it is not to be believed. */
-static bool read_journal(int fd, const char *id, struct journal *j)
+static bool read_journal(int fd, struct journal *j)
 {
 	uint8_t bytes[JOURNAL_SIZE];
 	ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
 
-	return n > 0 && journal_decode(bytes, (size_t)n, j) && strcmp(j->id, id) == 0;
+	return n > 0 && journal_decode(bytes, (size_t)n, j);
+}
+
+static bool read_journal_of(int fd, const char *id, struct journal *j)
+{
+	return read_journal(fd, j) && strcmp(j->id, id) == 0;
 }
 
 static int write_journal(struct part *p, struct err *err)
@@ -184,6 +190,7 @@ static int write_journal(struct part *p, struct err *err)
 	ssize_t n;
 
 	p->state.sequence++;
+	p->state.stored_s = clock_boot_s();
 	journal_encode(&p->state, slot);
 	do
 		n = pwrite(p->journal, slot, sizeof(slot), journal_offset(&p->state));
@@ -240,7 +247,7 @@ static int go_on(struct part *p, const char *target, const struct journal *wante
     uint64_t present, struct err *err)
 {
 	struct journal j;
-	bool known = read_journal(p->journal, wanted->id, &j) && j.durable <= present;
+	bool known = read_journal_of(p->journal, wanted->id, &j) && j.durable <= present;
 
 	p->state = known ? j : *wanted;
 	if (check_begun(p, target, wanted, offset, err) != 0) {
@@ -250,6 +257,7 @@ static int go_on(struct part *p, const char *target, const struct journal *wante
 	}
 	/* What will be written over is not durable from now on. */
 	p->state.durable = offset;
+	p->state.boot = wanted->boot;
 	if (write_journal(p, err) != 0)
 		return -1;
 	if (present > offset && ftruncate(p->fd, (off_t)offset) != 0)
@@ -362,7 +370,7 @@ int part_query(int dir, const char *target, const char *id, struct journal *j, s
 		return unknown(target, id, err);
 	if (fd < 0)
 		return err_sys(err, errno, "%s", target);
-	bool found = fstat(fd, &st) == 0 && is_ours(&st) && read_journal(fd, id, j);
+	bool found = fstat(fd, &st) == 0 && is_ours(&st) && read_journal_of(fd, id, j);
 	close(fd);
 	if (!found || fstatat(dir, p.name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_ours(&st) ||
 	    (uint64_t)st.st_size < j->durable)
@@ -417,7 +425,23 @@ static bool is_older(const struct stat *st, uint64_t ms)
 	return now.tv_sec - st->st_mtim.tv_sec > (time_t)(ms / 1000);
 }
 
-bool part_expire(int dir, const char *name, uint64_t expiry_ms)
+/* The time that counts is that of the last sync. The wall clock may have been set since, so
+ * it is asked only when the clock of this boot cannot tell. */
+static bool is_abandoned(
+    int dir, const char *journal, const struct stat *st, uint64_t ms, uint64_t boot)
+{
+	int fd = openat(dir, journal, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	uint64_t now_s = clock_boot_s();
+	struct journal j;
+	bool tells =
+	    fd >= 0 && read_journal(fd, &j) && boot != 0 && j.boot == boot && j.stored_s <= now_s;
+
+	if (fd >= 0)
+		close(fd);
+	return tells ? now_s - j.stored_s > ms / 1000 : is_older(st, ms);
+}
+
+bool part_expire(int dir, const char *name, uint64_t expiry_ms, uint64_t boot)
 {
 	char part[BENEATH_NAME_MAX], journal[BENEATH_NAME_MAX] = "";
 	struct stat st, other;
@@ -434,8 +458,8 @@ bool part_expire(int dir, const char *name, uint64_t expiry_ms)
 		return is_older(&st, UNUSED_MS) && remove_unused(dir, part, journal) == LOCK_OK;
 	snprintf(journal, sizeof(journal), "%.*s%s", (int)(sizeof(journal) - sizeof(suffix)), part,
 	    suffix);
-	/* The time that counts is that of the last sync: the journal's. */
 	if (!of_journal && fstatat(dir, journal, &other, AT_SYMLINK_NOFOLLOW) == 0)
 		return false;
-	return is_older(&st, expiry_ms) && remove_unused(dir, part, journal) == LOCK_OK;
+	return is_abandoned(dir, journal, &st, expiry_ms, boot) &&
+	    remove_unused(dir, part, journal) == LOCK_OK;
 }

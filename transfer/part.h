@@ -38,7 +38,7 @@ struct part {
 int part_make(struct part *, int dir, const char *target, struct err *);
 
 /* The one of ${wanted}'s id, made or gone on with at ${offset}: bytes behind that are cut
- * off. FAILED_PRECONDITION: it was begun with another size or digest; OUT_OF_RANGE:
+ * off. ${wanted}'s boot is written down with each sync. FAILED_PRECONDITION: it was begun with another size or digest; OUT_OF_RANGE:
  * ${offset} is past what is durable; ABORTED: somebody writes it. */
 int part_resume(struct part *, int dir, const char *target, const struct journal *wanted,
     uint64_t offset, struct err *);
@@ -69,7 +69,8 @@ int part_forget(int dir, const char *target, const char *id, struct err *);
 bool part_is_name(const char *name);
 
 /* Removes what is left under ${name} (part_is_name()) if nobody writes it and, of an upload
- * that can be resumed, nobody has for ${expiry_ms}. True: removed. */
-bool part_expire(int dir, const char *name, uint64_t expiry_ms);
+ * that can be resumed, nobody has for ${expiry_ms}: by the clock of ${boot} (clock_boot()) if it was written
+ * in the same one, else by the wall clock. True: removed. */
+bool part_expire(int dir, const char *name, uint64_t expiry_ms, uint64_t boot);
 
 #endif

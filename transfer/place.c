@@ -174,7 +174,8 @@ static int open_part(struct place *p, struct err *err)
 {
 	struct journal wanted = { .size_known = p->opt.size_known,
 		.size = p->opt.size_known ? p->opt.size : 0,
-		.promise = p->opt.digest };
+		.promise = p->opt.digest,
+		.boot = p->opt.boot };
 	int r;
 
 	if (p->id == NULL) {
@@ -182,7 +183,7 @@ static int open_part(struct place *p, struct err *err)
 	} else {
 		memcpy(wanted.expected, p->opt.expected, sizeof(wanted.expected));
 		snprintf(wanted.id, sizeof(wanted.id), "%s", p->id);
-		sweep_directory(p->parent, p->opt.expiry_ms);
+		sweep_directory(p->parent, p->opt.expiry_ms, p->opt.boot);
 		r = part_resume(&p->part, p->parent, p->name, &wanted, p->opt.offset, err);
 	}
 	p->stage = p->opt.offset > 0 ? STAGE_CATCHING : STAGE_WRITING;

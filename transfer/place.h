@@ -44,6 +44,7 @@ struct place_options {
 	const char *id;           /* NULL, or makes it resumable: journal_id_is_valid() */
 	uint64_t offset;          /* with an id: where the first byte written belongs */
 	uint64_t expiry_ms;       /* with an id: what in the directory is older is removed */
+	uint64_t boot;            /* clock_boot() */
 	struct claims *claims;    /* NULL: nobody else is kept from the target */
 };
 

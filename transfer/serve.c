@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/beneath.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "transfer/confine.h"
 #include "transfer/sweep.h"
@@ -20,7 +21,7 @@ static void run_sweep(struct job *job)
 {
 	struct transfers *t = (struct transfers *)((char *)job - offsetof(struct transfers, sweep));
 
-	sweep_tree(t->workdir, t->upload_expiry_ms);
+	sweep_tree(t->workdir, t->upload_expiry_ms, t->boot);
 }
 
 static void after_sweep(struct job *job)
@@ -58,6 +59,7 @@ struct transfers *transfers_create(const struct transfer_options *o, struct err 
 		t->slash = o->slash;
 		t->upload_expiry_ms =
 		    o->upload_expiry_ms != 0 ? o->upload_expiry_ms : TRANSFER_UPLOAD_EXPIRY_MS;
+		t->boot = clock_boot();
 		t->claims = claims_create();
 		if (t->workers != NULL)
 			t->sweep_timer = timer_create_on(t->loop, on_sweep_timer, t);

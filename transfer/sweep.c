@@ -9,7 +9,7 @@
 #include "transfer/part.h"
 
 struct sweep {
-	uint64_t expiry_ms;
+	uint64_t expiry_ms, boot;
 	size_t left; /* entries */
 	size_t removed;
 	dev_t device;
@@ -39,7 +39,7 @@ static void sweep_open(struct sweep *s, int fd, unsigned depth)
 	}
 	for (; s->left > 0 && (e = readdir(list)) != NULL; s->left--) {
 		if (part_is_name(e->d_name))
-			s->removed += part_expire(fd, e->d_name, s->expiry_ms);
+			s->removed += part_expire(fd, e->d_name, s->expiry_ms, s->boot);
 		else if (depth > 0 && may_be_directory(e))
 			sweep_below(s, fd, e->d_name, depth - 1);
 	}
@@ -59,9 +59,8 @@ static void sweep_below(struct sweep *s, int parent, const char *name, unsigned 
 		close(fd);
 }
 
-static size_t sweep(int dir, uint64_t expiry_ms, size_t entries, unsigned depth)
+static size_t sweep(int dir, struct sweep s, unsigned depth)
 {
-	struct sweep s = { .expiry_ms = expiry_ms, .left = entries };
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
@@ -73,12 +72,15 @@ static size_t sweep(int dir, uint64_t expiry_ms, size_t entries, unsigned depth)
 	return s.removed;
 }
 
-size_t sweep_directory(int dir, uint64_t expiry_ms)
+size_t sweep_directory(int dir, uint64_t expiry_ms, uint64_t boot)
 {
-	return sweep(dir, expiry_ms, SWEEP_DIRECTORY_MAX, 0);
+	return sweep(dir,
+	    (struct sweep){ .expiry_ms = expiry_ms, .boot = boot, .left = SWEEP_DIRECTORY_MAX }, 0);
 }
 
-size_t sweep_tree(int dir, uint64_t expiry_ms)
+size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot)
 {
-	return sweep(dir, expiry_ms, SWEEP_TREE_MAX, SWEEP_DEPTH_MAX);
+	return sweep(dir,
+	    (struct sweep){ .expiry_ms = expiry_ms, .boot = boot, .left = SWEEP_TREE_MAX },
+	    SWEEP_DEPTH_MAX);
 }

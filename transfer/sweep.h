@@ -13,9 +13,9 @@
 #define SWEEP_DEPTH_MAX     64      /* directories in each other */
 
 /* In the directory ${dir}, which may be open for its name alone. How many were removed. */
-size_t sweep_directory(int dir, uint64_t expiry_ms);
+size_t sweep_directory(int dir, uint64_t expiry_ms, uint64_t boot);
 
 /* Below ${dir} too, as long as it is the same file system; never through a link. */
-size_t sweep_tree(int dir, uint64_t expiry_ms);
+size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot);
 
 #endif

@@ -12,6 +12,7 @@ struct transfers {
 	struct workers *workers;
 	int workdir, slash;
 	uint64_t upload_expiry_ms;
+	uint64_t boot; /* clock_boot() */
 	struct claims *claims;
 	struct timer *sweep_timer; /* NULL: nobody sweeps */
 	struct job sweep;

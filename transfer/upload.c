@@ -283,6 +283,7 @@ static struct inflow *start_flow(
 		.id = m->upload_id[0] != '\0' ? m->upload_id : NULL,
 		.offset = m->offset,
 		.expiry_ms = t->upload_expiry_ms,
+		.boot = t->boot,
 		.claims = t->claims,
 	};
 

@@ -14,7 +14,7 @@
 #include "transfer/part.h"
 
 #define PART_BYTES 64
-#define SIGNED     ((size_t)144) /* bytes of a slot that its checksum is of, and is behind */
+#define SIGNED     ((size_t)160) /* bytes of a slot that its checksum is of, and is behind */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,6 +41,7 @@ static void check_round_trip(const struct journal *j)
 	if (!journal_decode(file, sizeof(file), &again) || again.sequence != j->sequence ||
 	    again.durable != j->durable || again.size != j->size ||
 	    again.size_known != j->size_known || again.promise != j->promise ||
+	    again.boot != j->boot || again.stored_s != j->stored_s ||
 	    memcmp(again.expected, j->expected, sizeof(j->expected)) != 0 ||
 	    strcmp(again.id, j->id) != 0)
 		abort();

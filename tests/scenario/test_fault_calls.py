@@ -8,7 +8,6 @@ file is untouched or the new one whole; and no part file is left once the same w
 import contextlib
 import errno
 import hashlib
-import mmap
 import os
 import re
 import shutil
@@ -18,7 +17,8 @@ import subprocess
 import grpc
 import pytest
 import towline_api
-from conftest import BIN, Ready, wait_until
+from conftest import wait_until
+from shims import Shim, ready_under
 from towline_cli import PROGRAM
 
 API = towline_api.load()
@@ -32,48 +32,18 @@ CONTROL = struct.Struct("iiii48s")
 CALLS_MAX = 2000  # of one transfer; more would mean that it never ends
 
 
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler for the shim")
-    library = tmp_path_factory.mktemp("shim") / "faults.so"
-    source = os.path.join(os.path.dirname(__file__), "faults.c")
-    command = [compiler, "-shared", "-fPIC", "-O2", "-std=c11", "-D_GNU_SOURCE", "-o", library, source]
-    subprocess.run(command, check=True)
-    return library
-
-
-class Faults:
-    """The control file of one program under the shim."""
-
-    def __init__(self, path, shim):
-        path.write_bytes(bytes(CONTROL.size))
-        self.file = open(path, "r+b")
-        self.map = mmap.mmap(self.file.fileno(), CONTROL.size)
-        sanitizer = os.environ.get("ASAN_OPTIONS", "")
-        self.env = {
-            "LD_PRELOAD": str(shim),
-            "TOWLINE_FAULTS": str(path),
-            "ASAN_OPTIONS": f"{sanitizer}:verify_asan_link_order=0".lstrip(":"),
-        }
+class Faults(Shim):
+    def __init__(self, folder):
+        super().__init__("faults", folder)
 
     def arm(self, fail_at, error):
-        self.map[:] = CONTROL.pack(1, fail_at, error, 0, b"")
+        self.map[: CONTROL.size] = CONTROL.pack(1, fail_at, error, 0, b"")
 
     def disarm(self):
         """What failed; None if it was never reached."""
-        _, _, _, _, failed = CONTROL.unpack(self.map[:])
-        self.map[:] = CONTROL.pack(0, 0, 0, 0, b"")
+        _, _, _, _, failed = CONTROL.unpack(self.map[: CONTROL.size])
+        self.map[: CONTROL.size] = CONTROL.pack(0, 0, 0, 0, b"")
         return failed.rstrip(b"\0").decode() or None
-
-    def close(self):
-        self.map.close()
-        self.file.close()
-
-
-def is_static(program):
-    return b"ld-linux" not in program.read_bytes()[:4096]
 
 
 def digests(path):
@@ -186,28 +156,19 @@ IDS = ["-".join(case) for case in CASES]
 
 
 @pytest.fixture
-def watched(make_gateway, shim, stand_in, tmp_path):
-    """A sandbox whose supervisor runs under the shim."""
-    if is_static(BIN / "towline-supervisor"):
-        pytest.skip("a static supervisor loads no shim: use the asan build")
-    faults = Faults(tmp_path / "faults", shim)
-    settings = stand_in("environment")
-    settings.write_text("".join(f"{name}={value}\n" for name, value in faults.env.items()))
-    gateway = make_gateway(f"--supervisor={stand_in('shimmed')}")
-    yield Ready(gateway, gateway.create("box")), faults
-    faults.close()
+def faults(tmp_path):
+    with contextlib.closing(Faults(tmp_path)) as faults:
+        yield faults
 
 
 @pytest.mark.timeout(7200 if LONG else 180)
 @pytest.mark.parametrize(("verb", "shape"), CASES, ids=IDS)
-def test_in_the_supervisor(watched, tmp_path, verb, shape):
-    ready, faults = watched
+def test_in_the_supervisor(make_gateway, stand_in, faults, tmp_path, verb, shape):
+    ready = ready_under(faults, make_gateway, stand_in)
     Bench(ready, tmp_path / "here", verb, shape).all(faults)
 
 
 @pytest.mark.timeout(7200 if LONG else 180)
 @pytest.mark.parametrize(("verb", "shape"), CASES, ids=IDS)
-def test_in_the_client(ready, shim, tmp_path, verb, shape):
-    faults = Faults(tmp_path / "faults", shim)
-    with contextlib.closing(faults):
-        Bench(ready, tmp_path / "here", verb, shape).all(faults, faults.env)
+def test_in_the_client(ready, faults, tmp_path, verb, shape):
+    Bench(ready, tmp_path / "here", verb, shape).all(faults, faults.env)

@@ -16,7 +16,9 @@ static struct journal sample(uint64_t sequence, uint64_t durable)
 		.size_known = true,
 		.size = 1000,
 		.promise = 2,
-		.id = "an_Upload-1" };
+		.id = "an_Upload-1",
+		.boot = 17,
+		.stored_s = sequence + 60 };
 
 	memset(j.expected, 7, sizeof(j.expected));
 	return j;
@@ -31,6 +33,8 @@ static void assert_same(const struct journal *a, const struct journal *b)
 	assert_int_equal(a->promise, b->promise);
 	assert_memory_equal(a->expected, b->expected, sizeof(a->expected));
 	assert_string_equal(a->id, b->id);
+	assert_int_equal(a->boot, b->boot);
+	assert_int_equal(a->stored_s, b->stored_s);
 }
 
 static void write_slot(uint8_t file[static JOURNAL_SIZE], const struct journal *j)

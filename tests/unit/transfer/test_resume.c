@@ -13,9 +13,11 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "support/alloc.h"
 #include "support/leak.h"
+#include "transfer/journal.h"
 #include "transfer/part.h"
 #include "transfer/place.h"
 #include "transfer/sweep.h"
@@ -66,6 +68,7 @@ static struct place_options options(const struct fixture *f, uint64_t offset)
 		.id = "id",
 		.offset = offset,
 		.expiry_ms = DAY_MS,
+		.boot = clock_boot(),
 		.claims = f->claims };
 }
 
@@ -332,22 +335,72 @@ static void the_old_is_swept(void **state)
 
 	begin_and_suspend(f, 4);
 	age(part_path(f, ""), 25); /* the journal's time counts */
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0);
 	age(part_path(f, ".journal"), 25);
 	int held = open(part_path(f, ""), O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(held, LOCK_EX), 0);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0);
 	close(held);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS), 1);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 1);
 	assert_int_equal(durable(f), 0);
 
 	assert_int_equal(mkdir(leak_path(f->leak, "d"), 0700), 0);
 	put(leak_path(f->leak, "d/.x.towline-01234567"), "x", 1);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS), 0); /* somebody may be making it */
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0); /* somebody may be making it */
 	age(leak_path(f->leak, "d/.x.towline-01234567"), 1);
-	assert_int_equal(sweep_directory(f->workdir, DAY_MS), 0);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS), 1);
+	assert_int_equal(sweep_directory(f->workdir, DAY_MS, 0), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 1);
 	assert_int_equal(rmdir(leak_path(f->leak, "d")), 0);
+}
+
+static uint64_t boot_of(const char *journal)
+{
+	uint8_t bytes[JOURNAL_SIZE];
+	struct journal j;
+	int fd = open(journal, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, bytes, sizeof(bytes));
+
+	close(fd);
+	assert_true(n > 0 && journal_decode(bytes, (size_t)n, &j));
+	return j.boot;
+}
+
+/* As if it had last been written when this boot began. */
+static void store_at_boot(const char *journal, uint64_t boot)
+{
+	uint8_t slot[JOURNAL_SLOT];
+	struct journal j = { .sequence = 100,
+		.durable = 4,
+		.size_known = true,
+		.size = TEXT_LEN,
+		.id = "id",
+		.boot = boot,
+		.stored_s = 1 };
+	int fd = open(journal, O_WRONLY | O_CLOEXEC);
+
+	journal_encode(&j, slot);
+	assert_int_equal(pwrite(fd, slot, sizeof(slot), journal_offset(&j)), sizeof(slot));
+	close(fd);
+}
+
+static void the_wall_clock_may_be_set(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t boot = clock_boot();
+	char journal[300];
+
+	assert_int_not_equal(boot, 0);
+	begin_and_suspend(f, 4);
+	snprintf(journal, sizeof(journal), "%s", part_path(f, ".journal"));
+	assert_int_equal(boot_of(journal), boot);
+	age(journal, 48);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, boot), 0);
+	store_at_boot(journal, boot);
+	age(journal, -48);
+	assert_int_equal(sweep_tree(f->workdir, 1000, 0), 0);
+	assert_int_equal(
+	    sweep_tree(f->workdir, 1000, boot + 1), 0); /* what it says is of another */
+	assert_int_equal(sweep_tree(f->workdir, 1000, boot), 1);
 }
 
 static void names_are_told_apart(void **state)
@@ -429,6 +482,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 		    what_cannot_be_believed_begins_at_0, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_old_is_swept, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_wall_clock_may_be_set, setup, teardown),
 		cmocka_unit_test(names_are_told_apart),
 		cmocka_unit_test_setup_teardown(no_memory_no_harm, setup, teardown),
 	};
