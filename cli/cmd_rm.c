@@ -75,8 +75,10 @@ const struct cmd cmd_rm = {
 	.name = "rm",
 	.args = "NAME:PATH...",
 	.help = "remove files and directories in a sandbox",
-	.more = "A directory that is empty is removed without -r. Links are removed and never\n"
-		"followed; where a file system is mounted it stops.\n",
+	.more =
+	    "A directory that is empty is removed without -r. Links are removed and never\n"
+	    "followed, and what is mounted is not entered. What cannot be removed stays, and all\n"
+	    "else goes.\n",
 	.examples = examples,
 	.keys = keys,
 	.size = sizeof(struct options),

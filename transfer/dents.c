@@ -6,9 +6,15 @@
 
 void dents_begin(struct dents *d, int fd)
 {
+	dents_resume(d, fd, 0);
+}
+
+void dents_resume(struct dents *d, int fd, int64_t next)
+{
 	d->fd = fd;
 	d->pos = d->len = 0;
-	lseek(fd, 0, SEEK_SET);
+	d->next = next;
+	lseek(fd, next, SEEK_SET);
 }
 
 int dents_next(struct dents *d, const char **name, unsigned char *type)
@@ -25,6 +31,7 @@ int dents_next(struct dents *d, const char **name, unsigned char *type)
 		d->pos += e->d_reclen;
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
+		d->next = e->d_off;
 		*name = e->d_name;
 		*type = e->d_type;
 		return 1;

@@ -3,9 +3,11 @@
  *
  * One directory is open at a time, however deep the tree: into a directory by its name,
  * without links and within the mount; out of it by "..", which has to be the directory we
- * came from. So neither a link nor a directory that somebody moves leads us elsewhere. It
- * ends at the first thing that cannot be removed; hence a directory can be read anew
- * after each one in it, and all there is in it will go.
+ * came from. So neither a link nor a directory that somebody moves leads us elsewhere.
+ *
+ * What cannot be removed stays, and with it the directories it is in; all else goes. While
+ * nothing has stayed in a directory it is read anew after each one in it; then, from where
+ * we were. It is over with a directory when there is no more in it than has stayed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -24,6 +26,7 @@
 #define DEPTH_MAX  16384 /* directories within directories; 300 bytes each */
 #define REFILL_MAX 64    /* times that a directory was filled again while it was emptied */
 #define PATH_SHOWN 4096
+#define NAMES_MAX  8 /* of what could not be removed that are told */
 
 /* A directory that is being emptied, or one on the way to it. */
 struct level {
@@ -31,6 +34,9 @@ struct level {
 	ino_t ino;
 	char *name; /* in the one above */
 	unsigned refilled;
+	uint64_t stayed; /* entries that cannot be removed, in this reading of it */
+	uint64_t before; /* removal.failed when the reading began */
+	int64_t next;    /* where reading goes on behind the one that is entered */
 };
 
 struct removal {
@@ -40,6 +46,9 @@ struct removal {
 	size_t depth, cap;
 	struct level *levels;
 	uint64_t removed;
+	uint64_t failed; /* what could not be removed for itself, not for what is in it */
+	struct err first;
+	char *names[NAMES_MAX]; /* of the first of them */
 	struct dents dents;
 };
 
@@ -50,6 +59,8 @@ static void end(void *state)
 	for (size_t i = 0; i < r->depth; i++)
 		free(r->levels[i].name);
 	free(r->levels);
+	for (size_t i = 0; i < NAMES_MAX; i++)
+		free(r->names[i]);
 	if (!r->begun)
 		return;
 	close(r->top);
@@ -57,11 +68,11 @@ static void end(void *state)
 		close(r->dir);
 }
 
-/* Puts the way to ${name} in front of the error, and what has been done behind it. */
-static enum files_result fail(struct files_call *c, const char *name, int why, struct err *err)
+/* What is called ${name} in the last level; NULL: that itself. Allocated; NULL without memory. */
+static char *path_of(const struct files_call *c, const char *name)
 {
 	const Towline__V1__RemoveFileRequest *q = c->request;
-	struct removal *r = c->state;
+	const struct removal *r = c->state;
 	struct text path;
 
 	text_init(&path, PATH_SHOWN);
@@ -70,19 +81,74 @@ static enum files_result fail(struct files_call *c, const char *name, int why, s
 		text_addf(&path, "/%s", r->levels[i].name);
 	if (name != NULL)
 		text_addf(&path, "/%s", name);
-	const char *shown = path.failed ? q->path : path.data;
-	if (why == EXDEV || why == EBUSY)
-		err_set(err, GRPC_FAILED_PRECONDITION,
-		    "%s: a file system is mounted there; %" PRIu64 " removed before", shown,
-		    r->removed);
-	else if (why == EAGAIN)
-		err_set(err, GRPC_ABORTED,
-		    "%s is moved or filled while it is removed; %" PRIu64 " removed before", shown,
-		    r->removed);
-	else
-		err_sys(err, why, r->removed > 0 ? "%s (%" PRIu64 " removed before)" : "%s", shown,
-		    r->removed);
+	char *copy = path.failed ? strdup(q->path) : strdup(path.data);
 	text_free(&path);
+	return copy;
+}
+
+static void explain(const char *path, int why, struct err *err)
+{
+	if (why == EXDEV || why == EBUSY)
+		err_set(err, GRPC_FAILED_PRECONDITION, "%s: a file system is mounted there", path);
+	else if (why == EAGAIN)
+		err_set(err, GRPC_ABORTED, "%s: moved or filled while it is removed", path);
+	else
+		err_sys(err, why, "%s", path);
+}
+
+/* Ends it. */
+static enum files_result fail(struct files_call *c, const char *name, int why, struct err *err)
+{
+	const struct removal *r = c->state;
+	char *path = path_of(c, name);
+
+	explain(path != NULL ? path : "", why, err);
+	free(path);
+	if (r->removed > 0)
+		err_wrap(err, "ended with %" PRIu64 " removed", r->removed);
+	return FILES_FAILED;
+}
+
+/* Costs this entry, and the directories it is in. */
+static enum files_result leave(struct files_call *c, const char *name, int why)
+{
+	struct removal *r = c->state;
+	char *path = path_of(c, name);
+
+	if (r->failed == 0)
+		explain(path != NULL ? path : "", why, &r->first);
+	if (r->failed < NAMES_MAX)
+		r->names[r->failed] = path;
+	else
+		free(path);
+	r->failed++;
+	if (r->depth > 0)
+		r->levels[r->depth - 1].stayed++;
+	return FILES_MORE;
+}
+
+/* What stayed in a directory may go when it is read again. */
+static void forget_failures(struct removal *r, uint64_t before)
+{
+	for (uint64_t i = before; i < r->failed && i < NAMES_MAX; i++) {
+		free(r->names[i]);
+		r->names[i] = NULL;
+	}
+	r->failed = before;
+}
+
+/* As many names as there is room for. */
+static enum files_result tell_failures(const struct removal *r, struct err *err)
+{
+	struct text names;
+
+	text_init(&names, ERR_TEXT_MAX);
+	for (uint64_t i = 1; i < r->failed && i < NAMES_MAX && r->names[i] != NULL; i++)
+		text_addf(&names, "; %s", r->names[i]);
+	err_set(err, r->first.code, "%" PRIu64 " could not be removed, %" PRIu64 " were: %s%s",
+	    r->failed, r->removed, r->first.text, names.len > 0 ? names.data : "");
+	err->sys = r->first.sys;
+	text_free(&names);
 	return FILES_FAILED;
 }
 
@@ -125,6 +191,8 @@ static int descend(struct removal *r, int parent, const char *name)
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;
 	l->refilled = 0;
+	l->stayed = 0;
+	l->before = r->failed;
 	if (r->dir >= 0)
 		close(r->dir);
 	r->dir = fd;
@@ -155,49 +223,109 @@ static int ascend(struct removal *r)
 	return 0;
 }
 
-/* The last level has no entries any more: it goes as well, or is read again. */
-static enum files_result close_level(struct files_call *c, struct err *err)
+/* Behind the level that was the last. */
+static enum files_result go_on(struct removal *r)
 {
-	struct removal *r = c->state;
-	struct level *l = &r->levels[r->depth - 1];
+	const struct level *l;
 
-	if (ascend(r) != 0)
-		return fail(c, NULL, errno, err);
-	if (unlinkat(r->depth > 1 ? r->dir : r->top, l->name, AT_REMOVEDIR) == 0) {
-		r->removed++;
-	} else if (errno == ENOTEMPTY || errno == EEXIST) {
-		unsigned refilled = l->refilled + 1;
-		char *name = l->name;
-
-		if (refilled > REFILL_MAX)
-			return fail(c, NULL, EAGAIN, err);
-		r->depth--;
-		int why = descend(r, r->depth > 0 ? r->dir : r->top, name);
-		free(name);
-		if (why != 0)
-			return fail(c, NULL, why, err);
-		r->levels[r->depth - 1].refilled = refilled;
-		return FILES_MORE;
-	} else if (errno == ENOTDIR && r->depth == 1) {
-		return fail(c, NULL, EAGAIN, err);
-	} else if (errno != ENOENT && errno != ENOTDIR) {
-		/* What took its place in the directory above is found when that is read again. */
-		return fail(c, NULL, errno, err);
-	}
-	free(l->name);
-	if (--r->depth == 0)
+	if (r->depth == 0)
 		return FILES_DONE;
-	dents_begin(&r->dents, r->dir);
+	l = &r->levels[r->depth - 1];
+	dents_resume(&r->dents, r->dir, l->stayed > 0 ? l->next : 0);
 	return FILES_MORE;
 }
 
+static void read_again(struct removal *r, unsigned refilled)
+{
+	struct level *l = &r->levels[r->depth - 1];
+
+	l->refilled = refilled;
+	l->stayed = 0;
+	forget_failures(r, l->before);
+	dents_begin(&r->dents, r->dir);
+}
+
+/* Whether there is more in the last level than has stayed. */
+static bool has_more(struct removal *r)
+{
+	const char *name;
+	unsigned char type;
+	uint64_t left = r->levels[r->depth - 1].stayed;
+
+	dents_begin(&r->dents, r->dir);
+	while (dents_next(&r->dents, &name, &type) > 0)
+		if (left-- == 0)
+			return true;
+	return false;
+}
+
+/* Something in the last level stays: then it does too. */
+static enum files_result keep_level(struct files_call *c, struct err *err)
+{
+	struct removal *r = c->state;
+
+	if (ascend(r) != 0)
+		return fail(c, NULL, errno, err);
+	free(r->levels[--r->depth].name);
+	if (r->depth > 0)
+		r->levels[r->depth - 1].stayed++;
+	return go_on(r);
+}
+
+/* The last level is empty, unless somebody fills it. We are in the one above. */
+static enum files_result remove_level(struct files_call *c, struct err *err)
+{
+	struct removal *r = c->state;
+	struct level l = r->levels[r->depth - 1];
+	int above = r->depth > 1 ? r->dir : r->top, why = 0;
+
+	if (unlinkat(above, l.name, AT_REMOVEDIR) == 0)
+		r->removed++;
+	else
+		why = errno;
+	if (why == ENOTDIR && r->depth == 1)
+		return fail(c, NULL, EAGAIN, err);
+	r->depth--;
+	if ((why == ENOTEMPTY || why == EEXIST) && l.refilled < REFILL_MAX) {
+		why = descend(r, above, l.name);
+		if (why == 0) {
+			r->levels[r->depth - 1].refilled = l.refilled + 1;
+			free(l.name);
+			return FILES_MORE;
+		}
+	} else if (why == ENOTEMPTY || why == EEXIST) {
+		why = EAGAIN;
+	}
+	/* What took its place in the directory above is found when that is read again. */
+	if (why != 0 && why != ENOENT && why != ENOTDIR)
+		leave(c, r->depth > 0 ? l.name : NULL, why);
+	free(l.name);
+	return go_on(r);
+}
+
+static enum files_result close_level(struct files_call *c, struct err *err)
+{
+	struct removal *r = c->state;
+	unsigned refilled = r->levels[r->depth - 1].refilled;
+
+	if (r->levels[r->depth - 1].stayed > 0) {
+		if (refilled == REFILL_MAX || !has_more(r))
+			return keep_level(c, err);
+		read_again(r, refilled + 1);
+		return FILES_MORE;
+	}
+	if (ascend(r) != 0)
+		return fail(c, NULL, errno, err);
+	return remove_level(c, err);
+}
+
 /* A name in the last level. It may be something else than it was when it was read. */
-static enum files_result remove_entry(
-    struct files_call *c, const char *name, unsigned char type, struct err *err)
+static enum files_result remove_entry(struct files_call *c, const char *name, unsigned char type)
 {
 	struct removal *r = c->state;
 	int why = EISDIR;
 
+	r->levels[r->depth - 1].next = r->dents.next;
 	for (int i = 0; i < REFILL_MAX; i++) {
 		if (type != DT_DIR) {
 			if (unlinkat(r->dir, name, 0) == 0) {
@@ -208,16 +336,16 @@ static enum files_result remove_entry(
 			if (why == ENOENT)
 				return FILES_MORE;
 			if (why != EISDIR)
-				return fail(c, name, why, err);
+				return leave(c, name, why);
 		}
 		why = descend(r, r->dir, name);
 		if (why == 0 || why == ENOENT)
 			return FILES_MORE;
 		if (why != ENOTDIR && why != ELOOP)
-			return fail(c, name, why, err);
+			return leave(c, name, why);
 		type = DT_UNKNOWN;
 	}
-	return fail(c, name, EAGAIN, err);
+	return leave(c, name, EAGAIN);
 }
 
 static enum files_result empty(struct files_call *c, struct err *err)
@@ -231,10 +359,14 @@ static enum files_result empty(struct files_call *c, struct err *err)
 		unsigned char type;
 		int n = dents_next(&r->dents, &name, &type);
 
-		if (n > 0)
-			result = remove_entry(c, name, type, err);
-		else
-			result = n == 0 ? close_level(c, err) : fail(c, NULL, errno, err);
+		if (n > 0) {
+			result = remove_entry(c, name, type);
+		} else if (n == 0) {
+			result = close_level(c, err);
+		} else {
+			leave(c, NULL, errno);
+			result = keep_level(c, err);
+		}
 	}
 	return result;
 }
@@ -312,6 +444,8 @@ static enum files_result run(struct files_call *c, struct err *err)
 
 	if (result != FILES_DONE)
 		return result;
+	if (r->failed > 0)
+		return tell_failures(r, err);
 	answer.removed = r->removed;
 	return files_reply(c, &answer.base, err);
 }

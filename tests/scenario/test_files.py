@@ -193,14 +193,19 @@ def test_remove_a_deep_and_a_wide_tree(ops, ready):
     assert os.listdir(ready.workdir) == []
 
 
-def test_remove_stops_at_a_mount(ops, ready):
+def test_remove_leaves_a_mount(ops, ready):
     """Made by the sandbox: its mounts are not ours."""
     script = "mkdir -p tree/a/mounted && mount -t tmpfs none tree/a/mounted && touch tree/a/mounted/kept"
     if run(ready, "sh", "-c", script)[0] != 0:
         pytest.skip("may not mount")
-    for path in ("tree", "tree/a/mounted"):
-        with fails(grpc.StatusCode.FAILED_PRECONDITION, "mounted"):
-            ops.RemoveFile(path=path, recursive=True)
+    for i in range(20):
+        (ready.workdir / f"tree/a/{i}").mkdir()
+        (ready.workdir / f"tree/{i}").write_text("x")
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "1 could not be removed, 40 were: tree/a/mounted: a file system is mounted"):
+        ops.RemoveFile(path="tree", recursive=True)
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "mounted"):
+        ops.RemoveFile(path="tree/a/mounted", recursive=True)
+    assert listing(ready.workdir) == ["tree", "tree/a", "tree/a/mounted"]
     assert ops.StatFile(path="tree/a/mounted/kept").file.type == FILE
     assert run(ready, "umount", "tree/a/mounted")[0] == 0
     assert ops.RemoveFile(path="tree", recursive=True).removed == 3

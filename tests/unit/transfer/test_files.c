@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include "support/leak.h"
 
 #define TURNS_MAX 100000
+#define NOBODY    65534
 
 struct fixture {
 	struct leak *leak;
@@ -290,6 +292,97 @@ static void test_remove_lets_others_have_the_worker(void **state)
 	text_free(&o.messages);
 }
 
+/* A directory whose entries nobody but root may remove, as which we are not to run then. */
+static void close_directory(const char *path)
+{
+	assert_int_equal(fchmodat(fixture->transfers.workdir, path, 0555, 0), 0);
+}
+
+static int give_away(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)type;
+	(void)at;
+	return S_ISLNK(st->st_mode) ? 0 : chown(path, NOBODY, NOBODY);
+}
+
+static struct outcome remove_as_nobody(const char *path)
+{
+	Towline__V1__RemoveFileRequest q = TOWLINE__V1__REMOVE_FILE_REQUEST__INIT;
+	bool root = geteuid() == 0;
+
+	if (root)
+		assert_int_equal(
+		    nftw(leak_folder(fixture->leak), give_away, 16, FTW_PHYS | FTW_DEPTH), 0);
+	assert_int_equal(seteuid(root ? NOBODY : geteuid()), 0);
+	q.path = (char *)path;
+	q.recursive = true;
+	struct outcome o = perform(&files_remove, &q.base);
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	return o;
+}
+
+/* In order of the directory there are some that can be removed before, between and behind. */
+static void test_remove_goes_on(void **state)
+{
+	char path[64];
+
+	(void)state;
+	make_directory("d");
+	for (int i = 0; i < 600; i++) {
+		snprintf(path, sizeof(path), "d/a long name for a directory %d", i);
+		make_directory(path);
+		snprintf(path, sizeof(path), "d/a long name for a directory %d/f", i);
+		make_file(path, "");
+		snprintf(path, sizeof(path), "d/file %d", i);
+		make_file(path, "");
+	}
+	for (int i = 0; i < 600; i += 100) {
+		snprintf(path, sizeof(path), "d/a long name for a directory %d", i);
+		close_directory(path);
+	}
+	struct outcome o = remove_as_nobody("d");
+	assert_int_equal(o.result, FILES_FAILED);
+	assert_int_equal(o.err.code, GRPC_PERMISSION_DENIED);
+	assert_non_null(
+	    strstr(o.err.text, "6 could not be removed, 1788 were: d/a long name for "));
+	assert_non_null(strstr(o.err.text, "00/f: Permission denied; d/a long name for a"));
+	text_free(&o.messages);
+	for (int i = 0; i < 600; i++) {
+		snprintf(path, sizeof(path), "d/a long name for a directory %d/f", i);
+		assert_int_equal(exists(path), i % 100 == 0);
+		snprintf(path, sizeof(path), "d/file %d", i);
+		assert_false(exists(path));
+	}
+}
+
+/* What stays is looked at twice, and not once more for each directory it is in. */
+static void test_remove_what_is_deep_and_stays(void **state)
+{
+	struct text path;
+
+	(void)state;
+	text_init(&path, 4096);
+	text_addf(&path, "d");
+	make_directory(path.data);
+	for (int i = 0; i < 200; i++) {
+		text_addf(&path, "/sub");
+		make_directory(path.data);
+	}
+	text_addf(&path, "/f");
+	make_file(path.data, "");
+	path.data[path.len - 2] = '\0';
+	close_directory(path.data);
+	make_file("d/sub/sub/beside", "");
+	struct outcome o = remove_as_nobody("d");
+	assert_int_equal(o.result, FILES_FAILED);
+	assert_non_null(strstr(o.err.text, "1 could not be removed, 1 were: d/sub/sub"));
+	assert_true(exists(path.data));
+	assert_false(exists("d/sub/sub/beside"));
+	text_free(&o.messages);
+	text_free(&path);
+}
+
 /* Moves. */
 
 static void test_move(void **state)
@@ -395,6 +488,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_owners, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list_sends_bounded_messages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_remove_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_remove_what_is_deep_and_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    test_remove_lets_others_have_the_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_move, setup, teardown),
