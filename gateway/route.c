@@ -8,12 +8,14 @@
 #include "gateway/message.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "towline/v1/files.pb-c.h"
+#include "towline/v1/ssh.pb-c.h"
 #include "proto/codec.h"
 #include "proto/methods.h"
 #include "rpc/reader.h"
 
 #define SERVICE "/openshell.v1.OpenShell/"
 #define FILES   "/towline.v1.Files/"
+#define PORTS   "/towline.v1.Ports/"
 
 /* The first message of a stream that carries bytes: names and numbers only. */
 #define FIRST_SMALL ((size_t)64 << 10)
@@ -91,7 +93,7 @@ static int target_forward(void *message, struct route_target *t, struct err *err
 	}
 }
 
-/* Every request of towline.v1.Files has these two, as its fields 1 and 3. */
+/* Every request of towline.v1.Files has these two, as its fields 1 and 3; and ListenTcp. */
 static int target_files(void *message, struct route_target *t, struct err *err)
 {
 	const ProtobufCMessageDescriptor *d = ((const ProtobufCMessage *)message)->descriptor;
@@ -114,6 +116,16 @@ static int target_sync(void *message, struct route_target *t, struct err *err)
 	return scope_of(t, m->init->workspace_scope, err);
 }
 
+static int target_accept(void *message, struct route_target *t, struct err *err)
+{
+	Towline__V1__AcceptTcpRequest *m = message;
+
+	if (m->payload_case != TOWLINE__V1__ACCEPT_TCP_REQUEST__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &m->init->sandbox;
+	return scope_of(t, m->init->workspace_scope, err);
+}
+
 static const struct route routes[] = {
 	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
 	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
@@ -129,6 +141,8 @@ static const struct route routes[] = {
 	{ FILES "QueryUpload", NULL, FIRST_SMALL, target_files },
 	{ FILES "AbortUpload", NULL, FIRST_SMALL, target_files },
 	{ FILES "SyncTree", "init", FIRST_SMALL, target_sync },
+	{ PORTS "ListenTcp", NULL, FIRST_SMALL, target_files },
+	{ PORTS "AcceptTcp", "init", FIRST_SMALL, target_accept },
 };
 
 const struct route *route_find(const char *path)

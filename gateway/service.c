@@ -14,6 +14,7 @@
 
 #define OPENSHELL "/openshell.v1.OpenShell/"
 #define FILES     "/towline.v1.Files/"
+#define PORTS     "/towline.v1.Ports/"
 
 /* A control message holds names, labels, an environment: see validate.h. */
 #define CONTROL_MAX ((uint32_t)1 << 20)
@@ -98,6 +99,9 @@ static const struct row rows[] = {
 	{ FILES "QueryUpload", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "AbortUpload", SMALL_MAX, NULL, route_request, NULL },
 
+	{ PORTS "ListenTcp", SMALL_MAX, NULL, route_request, NULL },
+	{ PORTS "AcceptTcp", 0, NULL, NULL, route_open },
+
 	{ OPENSHELL "ConnectSupervisor", 0, NULL, NULL, connect_supervisor },
 	{ OPENSHELL "RelayStream", 0, NULL, NULL, relay_stream },
 
@@ -117,6 +121,7 @@ static const char *const services[] = {
 	"openshell.v1.OpenShell",
 	"openshell.inference.v1.Inference",
 	"towline.v1.Files",
+	"towline.v1.Ports",
 	"grpc.health.v1.Health",
 	"grpc.reflection.v1.ServerReflection",
 };

@@ -94,18 +94,44 @@ static int add_variable(
 	return 0;
 }
 
+/* What a login makes known of the user; weaker than what the sandbox was given. */
+static int add_login(char **envp, size_t *count, struct err *err)
+{
+	const struct login *user = login_user();
+	const struct {
+		const char *key, *value;
+	} known[] = { { "SHELL", user->shell }, { "USER", user->name }, { "LOGNAME", user->name },
+		{ "HOME", user->home } };
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].value[0] != '\0' &&
+		    add_variable(envp, count, known[i].key, known[i].value, err) != 0)
+			return -1;
+	return 0;
+}
+
+/* A shell that reads its profile itself starts from before it. */
+static char *const *environment_before(const struct supervisor *s, const struct command *c)
+{
+	const Openshell__V1__ExecSandboxRequest *r = c->request;
+	bool is_login = r->shell != NULL && r->shell->command.len == 0;
+
+	return r->no_login_shell || is_login ? s->environment : s->login_environment;
+}
+
 /* The sandbox's, then the request's; a terminal has a TERM. */
 static int build_environment(const struct supervisor *s, struct command *c, struct err *err)
 {
 	const Openshell__V1__ExecSandboxRequest *r = c->request;
-	char *const *from = r->no_login_shell ? s->environment : s->login_environment;
+	char *const *from = environment_before(s, c);
 	char **envp = calloc(COMMAND_ENVIRONMENT_MAX + 1, sizeof(*envp));
 	size_t count = 0;
 
 	if (envp == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->process.envp = envp;
-	if (add_variable(envp, &count, "PATH", PROCESS_PATH, err) != 0)
+	if (add_variable(envp, &count, "PATH", PROCESS_PATH, err) != 0 ||
+	    (r->shell != NULL && add_login(envp, &count, err) != 0))
 		return -1;
 	for (; *from != NULL; from++)
 		if (add_variable(envp, &count, NULL, *from, err) != 0)
@@ -120,16 +146,52 @@ static int build_environment(const struct supervisor *s, struct command *c, stru
 	return 0;
 }
 
+/* "-sh", as login(1) calls a shell that is to read its profile. */
+static char *login_name(const char *shell)
+{
+	const char *base = strrchr(shell, '/');
+	char *name;
+
+	return asprintf(&name, "-%s", base != NULL ? base + 1 : shell) < 0 ? NULL : name;
+}
+
+/* The user's shell with the command's very bytes; without a command, to talk to. */
+static int build_shell(struct command *c, char **argv, struct err *err)
+{
+	const ProtobufCBinaryData *command = &c->request->shell->command;
+
+	if (c->request->n_command > 0)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "command and shell are both set");
+	if (command->len > 0 && memchr(command->data, '\0', command->len) != NULL)
+		return err_set(
+		    err, GRPC_INVALID_ARGUMENT, "shell: the command has a byte of zero in it");
+	c->process.program = login_user()->shell;
+	c->process.tty_variable = "SSH_TTY";
+	c->shell_word = command->len > 0 ? strndup((const char *)command->data, command->len)
+					 : login_name(c->process.program);
+	if (c->shell_word == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	argv[0] = c->shell_word;
+	if (command->len > 0) {
+		argv[0] = (char *)c->process.program;
+		argv[1] = (char *)"-c";
+		argv[2] = c->shell_word;
+	}
+	return 0;
+}
+
 /* The argv as it came; without one, a shell to talk to. */
 static int build_argv(struct command *c, struct err *err)
 {
 	const Openshell__V1__ExecSandboxRequest *r = c->request;
 	size_t n = r->n_command;
-	char **argv = calloc((n > 0 ? n : 2) + 1, sizeof(*argv));
+	char **argv = calloc((n > 3 ? n : 3) + 1, sizeof(*argv));
 
 	if (argv == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->process.argv = argv;
+	if (r->shell != NULL)
+		return build_shell(c, argv, err);
 	if (n > 0) {
 		memcpy(argv, r->command, n * sizeof(*argv));
 		return argv[0][0] != '\0'
@@ -139,7 +201,7 @@ static int build_argv(struct command *c, struct err *err)
 	if (!r->tty)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "command: empty; only with tty does that mean a shell");
-	argv[0] = (char *)login_shell();
+	argv[0] = login_user()->shell;
 	argv[1] = (char *)"-l";
 	return 0;
 }
@@ -184,10 +246,36 @@ int command_parse(
 		return -1;
 	}
 	c->process.tty = c->request->tty;
-	c->process.cols = (uint16_t)(c->request->cols > UINT16_MAX ? UINT16_MAX : c->request->cols);
-	c->process.rows = (uint16_t)(c->request->rows > UINT16_MAX ? UINT16_MAX : c->request->rows);
+	c->process.size = (struct process_size){ .cols = c->request->cols,
+		.rows = c->request->rows,
+		.width = c->request->width_pixels,
+		.height = c->request->height_pixels };
+	c->process.modes = c->request->terminal_modes.data;
+	c->process.modes_len = c->request->terminal_modes.len;
 	c->timeout_ms = timeout_of(c->request);
 	return 0;
+}
+
+/* The words that a rsync at the other end has its remote shell run. */
+static bool is_rsync_server(const Openshell__V1__ExecSandboxRequest *r)
+{
+	static const char line[] = "rsync --server ";
+
+	if (r->shell != NULL)
+		return r->shell->command.len >= sizeof(line) - 1 &&
+		    memcmp(r->shell->command.data, line, sizeof(line) - 1) == 0;
+	return r->n_command > 1 && strcmp(r->command[0], "rsync") == 0 &&
+	    strcmp(r->command[1], "--server") == 0;
+}
+
+bool command_is_missing(const struct command *c, struct err *err)
+{
+	if (!is_rsync_server(c->request) ||
+	    process_find("rsync", c->process.envp, c->process.workdir) == 0)
+		return false;
+	err_set(err, GRPC_NOT_FOUND,
+	    "rsync: the sandbox's image has none; install it there, or use `towline sync`, which needs none");
+	return true;
 }
 
 void command_free(struct command *c)
@@ -198,6 +286,7 @@ void command_free(struct command *c)
 	free((void *)c->process.envp);
 	free((void *)c->process.argv);
 	free((void *)c->process.workdir);
+	free(c->shell_word);
 	codec_free(c->message);
 	memset(c, 0, sizeof(*c));
 }

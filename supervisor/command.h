@@ -20,6 +20,7 @@ struct command {
 	Openshell__V1__ExecSandboxRequest *request; /* what everything else points into */
 	void *message;                              /* the unpacked message that holds it */
 	struct process_options process;
+	char *shell_word;    /* of ExecShell: its command, or what the shell is called by */
 	uint64_t timeout_ms; /* 0: none */
 };
 
@@ -28,5 +29,9 @@ struct command {
 int command_parse(
     const struct supervisor *, const struct channel_request *, struct command *, struct err *);
 void command_free(struct command *);
+
+/* What cannot run because the sandbox's image lacks it, and what to do instead; it is the
+ * command's failure, PROCESS_NOT_FOUND. False: nothing known to be missing. */
+bool command_is_missing(const struct command *, struct err *);
 
 #endif

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signame.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "relay/fdio.h"
@@ -52,6 +53,8 @@ struct exec {
 	bool finished; /* the exit event is out */
 	pid_t pgid;
 	int exit_code;
+	int signal; /* that ended the process; 0: none */
+	bool core_dumped;
 	struct timer *timer; /* the time limit, then the grace */
 	struct timer *drain;
 };
@@ -99,10 +102,15 @@ static void finish(struct exec *e)
 {
 	Openshell__V1__ExecSandboxExit body = OPENSHELL__V1__EXEC_SANDBOX_EXIT__INIT;
 	Openshell__V1__ExecSandboxEvent event = OPENSHELL__V1__EXEC_SANDBOX_EVENT__INIT;
-	uint8_t packed[64];
+	uint8_t packed[96];
+	char name[32];
 	struct err err = { 0 };
 
 	body.exit_code = e->timed_out ? EXIT_TIMED_OUT : e->exit_code;
+	if (e->signal != 0 && !e->timed_out) {
+		body.signal = (char *)signame_of(e->signal, name);
+		body.core_dumped = e->core_dumped;
+	}
 	event.payload_case = OPENSHELL__V1__EXEC_SANDBOX_EVENT__PAYLOAD_EXIT;
 	event.exit = &body;
 	e->finished = true;
@@ -140,6 +148,10 @@ static void on_ended(void *cookie, int status)
 	struct exec *e = cookie;
 
 	e->child = NULL;
+	if (WIFSIGNALED(status)) {
+		e->signal = WTERMSIG(status);
+		e->core_dumped = WCOREDUMP(status);
+	}
 	e->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	timer_stop(e->timer);
 	log_debug(&area, "exit", LOG_I64("pid", e->pgid), LOG_I64("code", e->exit_code));
@@ -296,6 +308,46 @@ static void call_fail(struct exec *e, enum grpc_code code, const char *text)
 	end_group(e, SIGKILL);
 }
 
+static void resize(struct exec *e, const Openshell__V1__ExecSandboxWindowResize *r)
+{
+	if (e->tty && e->child != NULL && e->out.fd != NULL)
+		process_resize(fdio_fd(e->out.fd),
+		    (struct process_size){ .cols = r->cols,
+			.rows = r->rows,
+			.width = r->width_pixels,
+			.height = r->height_pixels });
+}
+
+static void send_signal(struct exec *e, const char *name)
+{
+	int number = signame_number(name);
+
+	if (number < 0)
+		call_fail(e, GRPC_INVALID_ARGUMENT,
+		    "signal: no such name; TERM, INT, HUP, KILL and so on, without SIG");
+	else if (e->child != NULL)
+		kill(-e->pgid, number);
+}
+
+static void take_input(struct exec *e, const Openshell__V1__ExecSandboxInput *input)
+{
+	switch (input->payload_case) {
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_STDIN:
+		break;
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_RESIZE:
+		resize(e, input->resize);
+		break;
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_SIGNAL:
+		send_signal(e, input->signal->name);
+		break;
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START:
+		call_fail(e, GRPC_INVALID_ARGUMENT, "a second start; stdin or resize was expected");
+		break;
+	default:
+		call_fail(e, GRPC_INVALID_ARGUMENT, "a message without stdin, resize or signal");
+	}
+}
+
 static void call_message(void *cookie, const uint8_t *message, size_t len)
 {
 	struct exec *e = cookie;
@@ -309,15 +361,7 @@ static void call_message(void *cookie, const uint8_t *message, size_t len)
 		call_fail(e, (enum grpc_code)guard_status(why), guard_text(why));
 		return;
 	}
-	if (input->payload_case == OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_RESIZE) {
-		if (e->tty && e->child != NULL && e->out.fd != NULL)
-			process_resize(
-			    fdio_fd(e->out.fd), input->resize->cols, input->resize->rows);
-	} else if (input->payload_case == OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START) {
-		call_fail(e, GRPC_INVALID_ARGUMENT, "a second start; stdin or resize was expected");
-	} else if (input->payload_case != OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_STDIN) {
-		call_fail(e, GRPC_INVALID_ARGUMENT, "a message without stdin or resize");
-	}
+	take_input(e, input);
 	codec_free(input);
 }
 
@@ -398,6 +442,10 @@ static void start(struct exec *e, const struct command *c, const struct channel_
 	int exit_code;
 	const ProtobufCBinaryData *data = &c->request->stdin;
 
+	if (command_is_missing(c, &err)) {
+		start_failed(e, PROCESS_NOT_FOUND, &err);
+		return;
+	}
 	if (process_start(&c->process, &p, &exit_code, &err) != 0) {
 		if (exit_code != 0)
 			start_failed(e, exit_code, &err);

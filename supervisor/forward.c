@@ -1,3 +1,5 @@
+#include "supervisor/forward.h"
+
 /*
  * ForwardTcp: a connection to a service on the sandbox's loopback. Both directions
  * are kept apart to the end: each may be closed while the other goes on.
@@ -17,7 +19,6 @@
 #include "proto/codec.h"
 #include "relay/fdio.h"
 #include "rpc/address.h"
-#include "supervisor/supervisor.h"
 
 #define FORWARD_CONNECT_MS 10000
 #define FORWARD_DRAIN_MS   30000 /* for the service to read what came before the call's end */
@@ -46,7 +47,7 @@ static void connect_next(struct forward *f);
 
 /* Until one of the two has ended in order, closing resets: a service must not take half
  * of what was to come for all of it. So it is even when this process is killed. */
-static void set_reset_on_close(int fd, bool on)
+void forward_reset_on_close(int fd, bool on)
 {
 	const struct linger linger = { .l_onoff = on };
 
@@ -57,7 +58,7 @@ static void set_reset_on_close(int fd, bool on)
 static void drop_socket(struct forward *f)
 {
 	if (f->socket != NULL && fdio_queued(f->socket) > 0)
-		set_reset_on_close(f->socket_fd, true);
+		forward_reset_on_close(f->socket_fd, true);
 	fdio_free(f->socket);
 	f->socket = NULL;
 }
@@ -129,7 +130,7 @@ static void socket_eof(void *cookie)
 		return;
 	}
 	f->service_ended = true;
-	set_reset_on_close(f->socket_fd, false);
+	forward_reset_on_close(f->socket_fd, false);
 	framed_end(f->call);
 	check_both_ended(f);
 }
@@ -196,7 +197,7 @@ static void call_end(void *cookie, const struct err *status)
 	(void)status;
 	f->client_ended = true;
 	if (f->socket != NULL) {
-		set_reset_on_close(f->socket_fd, false);
+		forward_reset_on_close(f->socket_fd, false);
 		fdio_finish(f->socket);
 	}
 	check_both_ended(f);
@@ -251,7 +252,7 @@ static void connected(struct forward *f)
 	f->socket_fd = f->fd;
 	f->fd = -1;
 	if (f->client_ended)
-		set_reset_on_close(f->socket_fd, false);
+		forward_reset_on_close(f->socket_fd, false);
 	for (struct slice s; (s = bufq_pop(&f->early, SIZE_MAX)).len > 0;) {
 		size_t len = s.len;
 		if (fdio_write(f->socket, s) != 0) {
@@ -321,7 +322,7 @@ static void connect_next(struct forward *f)
 		forward_fail(f, &err);
 		return;
 	}
-	set_reset_on_close(f->fd, true); /* the service may have accepted before we know */
+	forward_reset_on_close(f->fd, true); /* the service may have accepted before we know */
 	setsockopt(f->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (connect(f->fd, a->ai_addr, a->ai_addrlen) == 0) {
 		connected(f);
@@ -416,32 +417,60 @@ static struct forward *forward_create(
 	return f;
 }
 
-void forward_open(struct framed *call, const struct channel_request *r, void *app)
+/* A forward that ${call} is bound to; NULL: the call is finished. Takes ${list}, if there
+ * is one, in any case. */
+static struct forward *forward_begin(struct supervisor *s, struct framed *call,
+    const struct channel_request *r, struct addrinfo *list)
 {
-	struct supervisor *s = app;
-	struct forward *f;
-	struct err err = { 0 };
-	struct addrinfo *list;
+	struct forward *f = NULL;
+	struct err err;
 
-	if (s->forwards >= SUPERVISOR_FORWARDS_MAX) {
+	if (s->forwards >= SUPERVISOR_FORWARDS_MAX)
 		err_set(&err, GRPC_RESOURCE_EXHAUSTED,
 		    "%d connections are forwarded to this sandbox; close one",
 		    SUPERVISOR_FORWARDS_MAX);
-		framed_finish(call, &err);
-		return;
-	}
-	if ((list = parse_init(r, &err)) == NULL) {
-		framed_finish(call, &err);
-		return;
-	}
-	if ((f = forward_create(s, call, list)) == NULL) {
-		freeaddrinfo(list);
+	else if ((f = forward_create(s, call, list)) == NULL)
 		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (f == NULL) {
+		if (list != NULL)
+			freeaddrinfo(list);
 		framed_finish(call, &err);
-		return;
+		return NULL;
 	}
 	f->client_ended = r->half_closed;
 	framed_bind(call, &call_ops, f);
+	return f;
+}
+
+void forward_open(struct framed *call, const struct channel_request *r, void *app)
+{
+	struct forward *f;
+	struct err err;
+	struct addrinfo *list = parse_init(r, &err);
+
+	if (list == NULL) {
+		framed_finish(call, &err);
+		return;
+	}
+	if ((f = forward_begin(app, call, r, list)) == NULL)
+		return;
 	timer_start(f->timer, FORWARD_CONNECT_MS);
 	connect_next(f);
+}
+
+void forward_adopt(struct supervisor *s, struct framed *call, const struct channel_request *r,
+    int fd, const char *target)
+{
+	struct forward *f = forward_begin(s, call, r, NULL);
+	const int on = 1;
+
+	forward_reset_on_close(fd, true);
+	if (f == NULL) {
+		close(fd);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	snprintf(f->target, sizeof(f->target), "%s", target);
+	f->fd = fd;
+	connected(f);
 }

@@ -19,26 +19,40 @@
 
 #define ENVIRONMENT_MAX ((size_t)1 << 20) /* bytes a shell may answer with */
 
-const char *login_shell(void)
+static char *keep(const char *text, const char *fallback)
 {
-	static char shell[PATH_MAX] = "";
+	char *copy = strdup(text);
+
+	return copy != NULL ? copy : (char *)fallback;
+}
+
+static void take(struct login *l, const struct passwd *pw)
+{
+	l->name = keep(pw->pw_name, "");
+	l->home = keep(pw->pw_dir, "");
+	if (pw->pw_shell[0] == '/' && access(pw->pw_shell, X_OK) == 0)
+		l->shell = keep(pw->pw_shell, l->shell);
+}
+
+const struct login *login_user(void)
+{
+	static struct login l;
 	FILE *f;
 
-	if (shell[0] != '\0')
-		return shell;
-	snprintf(shell, sizeof(shell), "/bin/sh");
+	if (l.shell != NULL)
+		return &l;
+	l = (struct login){ .shell = (char *)"/bin/sh", .name = (char *)"", .home = (char *)"" };
 	/* fgetpwent, not getpwuid: no name service can be loaded into a static program. */
 	if ((f = fopen("/etc/passwd", "re")) == NULL)
-		return shell;
+		return &l;
 	for (struct passwd *pw; (pw = fgetpwent(f)) != NULL;) {
-		if (pw->pw_uid != getuid())
-			continue;
-		if (pw->pw_shell[0] == '/' && access(pw->pw_shell, X_OK) == 0)
-			snprintf(shell, sizeof(shell), "%s", pw->pw_shell);
-		break;
+		if (pw->pw_uid == getuid()) {
+			take(&l, pw);
+			break;
+		}
 	}
 	fclose(f);
-	return shell;
+	return &l;
 }
 
 /* Until there is something to read; false at ${until}. */
@@ -73,7 +87,7 @@ static bool read_all(int fd, uint64_t until, struct text *out)
 /* Runs the shell; "A=1\0B=2\0" in ${out}. */
 static bool ask_shell(char *const *envp, const char *workdir, struct text *out)
 {
-	char *argv[] = { (char *)login_shell(), (char *)"-lc", (char *)"exec env -0", NULL };
+	char *argv[] = { login_user()->shell, (char *)"-lc", (char *)"exec env -0", NULL };
 	const struct process_options o = { .argv = argv, .envp = envp, .workdir = workdir };
 	uint64_t until = loop_now_us() + (uint64_t)LOGIN_TIMEOUT_MS * 1000;
 	struct process p;

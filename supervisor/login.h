@@ -9,8 +9,13 @@
 
 #define LOGIN_TIMEOUT_MS 2000 /* for the shell to read its profile */
 
-/* The user's shell as /etc/passwd has it, if it is there; else /bin/sh. */
-const char *login_shell(void);
+/* The user as /etc/passwd has it; read once. */
+struct login {
+	char *shell; /* if it is there; else /bin/sh */
+	char *name;  /* "", and so ${home}, if there is no entry */
+	char *home;
+};
+const struct login *login_user(void);
 
 /* The environment after a login shell started with ${envp} in ${workdir}, with what
  * ${envp} itself sets; or a copy of ${envp} if there is no shell or it does not answer in time. Blocks: before the loop

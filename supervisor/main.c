@@ -16,7 +16,9 @@
 #include "base/random.h"
 #include "rpc/address.h"
 #include "rpc/tls.h"
+#include "supervisor/forward.h"
 #include "supervisor/login.h"
+#include "supervisor/ports.h"
 #include "supervisor/supervisor.h"
 
 #define TOKEN_MAX     4096
@@ -168,6 +170,8 @@ static const struct channel_method methods[] = {
 	{ .path = "/towline.v1.Files/RemoveFile", .open = serve_files },
 	{ .path = "/towline.v1.Files/WatchFiles", .open = serve_files },
 	{ .path = "/towline.v1.Files/SyncTree", .open = serve_sync },
+	{ .path = "/towline.v1.Ports/ListenTcp", .open = ports_listen },
+	{ .path = "/towline.v1.Ports/AcceptTcp", .open = ports_accept },
 	{ 0 },
 };
 
@@ -282,6 +286,8 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 		return -1;
 	if ((s->workers = workers_create(&w, err)) == NULL)
 		return -1;
+	if ((s->ports = ports_create()) == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	t.workers = s->workers;
 	if ((s->transfers = transfers_create(&t, err)) == NULL ||
 	    (s->reaper = reaper_create(s->loop, err)) == NULL)

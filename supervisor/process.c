@@ -11,9 +11,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
-#define SIZE_MAX_TTY 10000 /* columns or rows; more is a mistake */
+#include "supervisor/modes.h"
 
 /* The child's three descriptors, by number or (terminal) by name. */
 struct child_ends {
@@ -47,18 +48,37 @@ static int open_pipes(struct process *p, struct child_ends *c, struct err *err)
 	return 0;
 }
 
-void process_resize(int tty, uint32_t cols, uint32_t rows)
+static unsigned short within(uint32_t n, uint32_t max, unsigned short none)
+{
+	return n == 0 ? none : (unsigned short)(n > max ? max : n);
+}
+
+void process_resize(int tty, struct process_size s)
 {
 	struct winsize size = {
-		.ws_col = (unsigned short)(cols == 0 ? 80
-			: cols > SIZE_MAX_TTY        ? SIZE_MAX_TTY
-						     : cols),
-		.ws_row = (unsigned short)(rows == 0 ? 24
-			: rows > SIZE_MAX_TTY        ? SIZE_MAX_TTY
-						     : rows),
+		.ws_col = within(s.cols, PROCESS_SIZE_MAX, 80),
+		.ws_row = within(s.rows, PROCESS_SIZE_MAX, 24),
+		.ws_xpixel = within(s.width, USHRT_MAX, 0),
+		.ws_ypixel = within(s.height, USHRT_MAX, 0),
 	};
 
 	ioctl(tty, TIOCSWINSZ, &size);
+}
+
+/* The master's settings are the terminal's. */
+static int set_modes(int master, const struct process_options *o, struct err *err)
+{
+	struct termios t;
+
+	if (o->modes_len == 0)
+		return 0;
+	if (tcgetattr(master, &t) != 0)
+		return err_sys(err, errno, "the terminal's settings");
+	if (modes_apply(o->modes, o->modes_len, &t, err) != 0)
+		return -1;
+	if (tcsetattr(master, TCSANOW, &t) != 0)
+		return err_sys(err, errno, "the terminal's settings");
+	return 0;
 }
 
 static int open_terminal(
@@ -73,7 +93,11 @@ static int open_terminal(
 		close(master);
 		return err_sys(err, saved, "a terminal for the command");
 	}
-	process_resize(master, o->cols, o->rows);
+	if (set_modes(master, o, err) != 0) {
+		close(master);
+		return -1;
+	}
+	process_resize(master, o->size);
 	*p = (struct process){ .in = master, .out = master, .err = -1 };
 	c->in = c->out = c->err = -1;
 	return 0;
@@ -99,10 +123,15 @@ static int check_program(const char *path)
 	return access(path, X_OK) == 0 ? 0 : errno;
 }
 
+static const char *name_of(const struct process_options *o)
+{
+	return o->program != NULL ? o->program : o->argv[0];
+}
+
 /* As execvp(3) does, but along the sandbox's PATH, and from its working directory. */
 static int find_program(const struct process_options *o, char out[static PATH_MAX])
 {
-	const char *name = o->argv[0];
+	const char *name = name_of(o);
 	int found = ENOENT;
 
 	if (name[0] == '/') {
@@ -125,6 +154,15 @@ static int find_program(const struct process_options *o, char out[static PATH_MA
 		at += len + (at[len] == ':');
 	}
 	return found;
+}
+
+int process_find(const char *name, char *const *envp, const char *workdir)
+{
+	char *argv[] = { (char *)name, NULL };
+	const struct process_options o = { .argv = argv, .envp = envp, .workdir = workdir };
+	char path[PATH_MAX];
+
+	return find_program(&o, path);
 }
 
 /* What happens between fork and exec, as posix_spawn(3) wants it told. */
@@ -157,8 +195,8 @@ static int describe_child(const struct process_options *o, const struct child_en
 	return posix_spawn_file_actions_addclosefrom_np(files, 3);
 }
 
-static int spawn_program(
-    const struct process_options *o, const char *path, const struct child_ends *c, pid_t *pid)
+static int spawn_with(const struct process_options *o, const char *path, const struct child_ends *c,
+    char *const *envp, pid_t *pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -168,10 +206,36 @@ static int spawn_program(
 		return r;
 	if ((r = posix_spawnattr_init(&attr)) == 0) {
 		if ((r = describe_child(o, c, &files, &attr)) == 0)
-			r = posix_spawn(pid, path, &files, &attr, o->argv, o->envp);
+			r = posix_spawn(pid, path, &files, &attr, o->argv, envp);
 		posix_spawnattr_destroy(&attr);
 	}
 	posix_spawn_file_actions_destroy(&files);
+	return r;
+}
+
+/* As spawn_with(), with the terminal's name in the environment if it is wanted there. */
+static int spawn_program(
+    const struct process_options *o, const char *path, const struct child_ends *c, pid_t *pid)
+{
+	size_t n = 0;
+	char *named;
+
+	if (!o->tty || o->tty_variable == NULL)
+		return spawn_with(o, path, c, o->envp, pid);
+	while (o->envp[n] != NULL)
+		n++;
+	char **envp = calloc(n + 2, sizeof(*envp));
+	if (envp == NULL)
+		return ENOMEM;
+	if (asprintf(&named, "%s=%s", o->tty_variable, c->tty) < 0) {
+		free(envp);
+		return ENOMEM;
+	}
+	memcpy(envp, o->envp, n * sizeof(*envp));
+	envp[n] = named;
+	int r = spawn_with(o, path, c, envp, pid);
+	free(named);
+	free(envp);
 	return r;
 }
 
@@ -184,7 +248,7 @@ int process_start(
 
 	*exit_code = why == ENOENT || why == ENOTDIR ? PROCESS_NOT_FOUND : PROCESS_NOT_EXECUTABLE;
 	if (why != 0)
-		return err_sys(err, why, "%s", o->argv[0]);
+		return err_sys(err, why, "%s", name_of(o));
 	*exit_code = 0;
 	if ((o->tty ? open_terminal(o, p, &c, err) : open_pipes(p, &c, err)) != 0)
 		return -1;
@@ -199,7 +263,7 @@ int process_start(
 		close_fd(&p->err);
 		if (why == E2BIG || why == ENOEXEC || why == EACCES || why == ENOENT)
 			*exit_code = why == ENOENT ? PROCESS_NOT_FOUND : PROCESS_NOT_EXECUTABLE;
-		return err_sys(err, why, "%s", o->argv[0]);
+		return err_sys(err, why, "%s", name_of(o));
 	}
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "transfer/serve.h"
 
 struct exec;
+struct ports;
 
 #define SUPERVISOR_EXECS_MAX    1024 /* commands at once; more: RESOURCE_EXHAUSTED */
 #define SUPERVISOR_FORWARDS_MAX 4096 /* connections at once; likewise */
@@ -25,6 +26,7 @@ struct supervisor {
 	struct reaper *reaper;
 	struct transfers *transfers;
 	struct dialer *dialer;
+	struct ports *ports;
 	const char *workdir;            /* absolute */
 	char *const *environment;       /* of every command, before the request's own */
 	char *const *login_environment; /* the same after a login shell has seen it */
@@ -33,9 +35,8 @@ struct supervisor {
 	struct exec *exec_list; /* commands that run, whether or not their client is still there */
 };
 
-/* Rows of the channel table; ${app} is the supervisor. */
+/* A row of the channel table; ${app} is the supervisor. */
 void exec_open(struct framed *, const struct channel_request *, void *app);
-void forward_open(struct framed *, const struct channel_request *, void *app);
 
 /* Ends every command's process group now; for the end of the supervisor. */
 void exec_end_all(struct supervisor *);

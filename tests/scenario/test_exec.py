@@ -243,7 +243,7 @@ def test_end_of_input_ends_a_terminals_reader(ready):
 def test_message_of_no_kind(ready):
     it = Interactive(ready, "cat")
     it.send()
-    with fails(grpc.StatusCode.INVALID_ARGUMENT, "stdin or resize"):
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "stdin, resize or signal"):
         it.finish()
     it.close()
 

@@ -115,13 +115,34 @@ static void terminal_is_controlling(void **state)
 	char out[256];
 
 	(void)state;
-	o.cols = 100;
-	o.rows = 30;
+	o.size.cols = 100;
+	o.size.rows = 30;
 	start(&o, &p);
 	assert_int_equal(p.in, p.out);
 	assert_int_equal(p.err, -1);
 	assert_int_equal(collect(&p, out, sizeof(out)), 0);
 	assert_string_equal(out, "30 100\r\n");
+}
+
+static void terminal_has_modes_and_a_name(void **state)
+{
+	static const uint8_t modes[] = { 53, 0, 0, 0, 0, 1, 0, 0, 0, 7, 0 };
+	char *argv[] = { (char *)"-sh", (char *)"-c",
+		(char *)"test \"$TTY_IS\" = \"$(tty)\" && echo $0 && stty -a", NULL };
+	struct process_options o = options(argv, true);
+	struct process p;
+	char out[2048];
+
+	(void)state;
+	o.program = "/bin/sh";
+	o.modes = modes;
+	o.modes_len = sizeof(modes);
+	o.tty_variable = "TTY_IS";
+	start(&o, &p);
+	assert_int_equal(collect(&p, out, sizeof(out)), 0);
+	assert_memory_equal(out, "-sh\r\n", 5);
+	assert_non_null(strstr(out, "intr = ^G;"));
+	assert_non_null(strstr(out, " -echo "));
 }
 
 static void assert_fails(char *const *argv, const char *workdir, int want)
@@ -237,6 +258,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(argv_is_passed_as_it_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_is_inherited, setup, teardown),
 		cmocka_unit_test_setup_teardown(terminal_is_controlling, setup, teardown),
+		cmocka_unit_test_setup_teardown(terminal_has_modes_and_a_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(failures_have_a_shells_exit_codes, setup, teardown),
 		cmocka_unit_test_setup_teardown(login_environment_is_asked_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(reaper_tells_each_its_own, setup, teardown),
