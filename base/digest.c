@@ -4,8 +4,11 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/digest_wide.h"
+
 struct digest {
 	XXH3_state_t *state;
+	bool wide;
 };
 
 struct digest *digest_create(void)
@@ -16,6 +19,7 @@ struct digest *digest_create(void)
 		free(d);
 		return NULL;
 	}
+	d->wide = digest_wide_is_there();
 	digest_reset(d);
 	return d;
 }
@@ -35,7 +39,10 @@ void digest_reset(struct digest *d)
 
 void digest_update(struct digest *d, const void *data, size_t n)
 {
-	XXH3_128bits_update(d->state, data, n);
+	if (d->wide)
+		digest_wide_update(d->state, data, n);
+	else
+		XXH3_128bits_update(d->state, data, n);
 }
 
 void digest_value(const struct digest *d, uint8_t out[static DIGEST_SIZE])

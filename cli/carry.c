@@ -133,7 +133,9 @@ static int start(struct carrier *c, struct carry_item *item)
 							  : -1,
 		.recursive = item->is_tree,
 		.fresh = c->run->options->fresh,
-		.streams = c->run->count == 1 ? c->run->carrier_count : 1,
+		.streams = c->run->count == 1 && c->run->options->transfers > 0
+		    ? c->run->carrier_count
+		    : 1,
 		.exclude = c->run->options->exclude,
 		.exists = c->run->options->exists,
 		.git_ignore = c->run->options->git_ignore,

@@ -41,7 +41,9 @@ struct carry_options {
 	const char *dest; /* of all; NULL: beside us. "-": standard output, of a download */
 	bool exact;       /* -T */
 	bool fresh;       /* what an interrupted command left is not used */
-	size_t transfers; /* 0: CARRY_TRANSFERS_DEFAULT */
+	/* At a time; a single file has so many streams. 0: CARRY_TRANSFERS_DEFAULT files, and one
+	 * stream for each, which is fastest where the way is short. */
+	size_t transfers;
 	enum progress_style progress;
 	const char *const *exclude; /* ends with NULL; may be NULL */
 	bool git_ignore;            /* uploads of directories heed .gitignore */

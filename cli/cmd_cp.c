@@ -35,6 +35,21 @@ static int parse_exists(void *field, const char *value, struct err *err)
 	    err, GRPC_INVALID_ARGUMENT, "\"%s\" is none of replace, fail and skip", value);
 }
 
+static int parse_transfers(void *field, const char *value, struct err *err)
+{
+	unsigned *transfers = field;
+
+	*transfers = 0;
+	if (strcmp(value, "auto") == 0)
+		return 0;
+	if (config_uint(transfers, value, err) != 0)
+		return -1;
+	if (*transfers < 1 || *transfers > CARRY_TRANSFERS_MAX)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "%u is not from 1 to %d, nor \"auto\"",
+		    *transfers, CARRY_TRANSFERS_MAX);
+	return 0;
+}
+
 static const struct config_key keys[] = {
 	{ .name = "no-target-directory",
 	    .letter = 'T',
@@ -51,10 +66,11 @@ static const struct config_key keys[] = {
 	{ .name = "transfers",
 	    .letter = 'P',
 	    .arg = "N",
-	    .parse = config_uint,
+	    .parse = parse_transfers,
 	    .offset = FIELD(transfers),
-	    .dflt = "4",
-	    .help = "copy so many at a time, 1 to 16" },
+	    .dflt = "auto",
+	    .help = "copy so many at a time, 1 to 16, and a single large file in so many streams; "
+		    "auto: 4 files, and each in one" },
 	{ .name = "exclude",
 	    .arg = "PATTERN",
 	    .parse = config_list,
@@ -152,9 +168,6 @@ static int check(const struct copy *c, const struct options *o)
 {
 	const struct end *dest = &c->ends[c->count - 1];
 
-	if (o->transfers < 1 || o->transfers > CARRY_TRANSFERS_MAX)
-		return cli_usage(
-		    c->cli, "cp: --transfers: from 1 to %d at a time", CARRY_TRANSFERS_MAX);
 	for (size_t i = 0; i + 1 < c->count; i++) {
 		int code = check_source(c->cli, &c->ends[i], dest);
 

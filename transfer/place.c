@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "rpc/crypto.h"
 #include "transfer/part.h"
+#include "transfer/reserve.h"
 #include "transfer/sweep.h"
 
 #define PREPARE_BYTES ((uint64_t)64 << 20) /* read at once, so that a stop is heard */
@@ -156,16 +157,13 @@ static int look_at_target(struct place *p, struct err *err)
 	return 0;
 }
 
-/* A full disk is found before the bytes are sent, not after. */
-static int preallocate(struct place *p, struct err *err)
+static int reserve(struct place *p, struct err *err)
 {
 	uint64_t from = p->opt.offset;
 
 	if (!p->opt.size_known || p->opt.size <= from)
 		return 0;
-	if (fallocate(p->part.fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(p->opt.size - from)) !=
-		0 &&
-	    errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+	if (reserve_room(p->part.fd, from, p->opt.size - from) != 0)
 		return err_sys(err, errno, "%s: %" PRIu64 " bytes", p->path, p->opt.size);
 	return 0;
 }
@@ -187,7 +185,7 @@ static int open_part(struct place *p, struct err *err)
 		r = part_resume(&p->part, p->parent, p->name, &wanted, p->opt.offset, err);
 	}
 	p->stage = p->opt.offset > 0 ? STAGE_CATCHING : STAGE_WRITING;
-	return r == 0 ? preallocate(p, err) : -1;
+	return r == 0 ? reserve(p, err) : -1;
 }
 
 /* Whether ${record} still tells what is there: a target that changed was changed by

@@ -12,6 +12,7 @@
 
 #include "base/beneath.h"
 #include "transfer/part.h"
+#include "transfer/reserve.h"
 
 #define ENDING      ".towline-get"
 #define OPEN_TRIES  5 /* to lock what others remove meanwhile */
@@ -202,10 +203,7 @@ static int reserve(struct stash *s, const char *path, bool sparse, struct err *e
 	if (f->source.total > INT64_MAX - sizeof(*f))
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a size of %" PRIu64 " bytes", path,
 		    f->source.total);
-	/* A full disk is found before the bytes come, not after. */
-	if (!sparse && f->source.total > 0 &&
-	    fallocate(s->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)f->source.total) != 0 &&
-	    errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+	if (!sparse && reserve_room(s->fd, 0, f->source.total) != 0)
 		return err_sys(err, errno, "%s: %" PRIu64 " bytes", path, f->source.total);
 	if (pwrite(s->fd, f, sizeof(*f), (off_t)f->source.total) != sizeof(*f))
 		return err_sys(err, errno, "%s", path);

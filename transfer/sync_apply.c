@@ -13,6 +13,7 @@
 #include "base/beneath.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "transfer/reserve.h"
 #include "transfer/sync_walk.h"
 
 #define COPY_SIZE  ((size_t)128 << 10)
@@ -275,9 +276,7 @@ static int make_part(struct sync_apply *a, struct err *err)
 	if (a->size > INT64_MAX)
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "%s: %" PRIu64 " bytes", a->path, a->size);
-	if (a->size >= SYNC_SMALL &&
-	    fallocate(a->part, FALLOC_FL_KEEP_SIZE, 0, (off_t)a->size) != 0 &&
-	    errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+	if (a->size >= SYNC_SMALL && reserve_room(a->part, 0, a->size) != 0)
 		return err_sys(err, errno, "%s: %" PRIu64 " bytes", a->path, a->size);
 	return 0;
 }
