@@ -1,18 +1,21 @@
 """A transfer is a transaction, whatever dies in the middle of it, and wherever the middle is.
 
-In each round four transfers run at once: a file and a tree, up and down, each over a wire that
-holds at a random byte. When all of them hold, or have ended, the victim is struck: the client,
-the gateway or the supervisor by SIGKILL, or the connection by a reset. Then each target is absent
-or, by digest, the whole old or the whole new one (of a tree, each of its files is), and who said
-that all went well was right. The same again then goes through.
+In each round four transfers run at once, now by one verb and now by another: a file and a tree, up
+and down, each over a wire that holds at a random byte. When all of them hold, or have ended, the
+victim is struck: the client, the gateway or the supervisor by SIGKILL, or the connection by a
+reset. Then each target is absent or, by digest, the whole old or the whole new one (of a tree, each
+of its files is), and who said that all went well was right. The same again then goes through, and
+leaves no part of a file but what the supervisor removes in time.
 
 The seed is printed; TOWLINE_SEED=N repeats it. ./dev test --long has 10,000 offsets.
 """
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,10 +29,12 @@ from wires import Wire
 LONG = "TOWLINE_LONG" in os.environ
 ROUNDS = 625 if LONG else 13  # of four offsets, for each of four victims
 OVERHEAD = 2000  # bytes of the wire beside the content, so that an offset can be behind all
-FILE_BYTES = 3 << 20
+FILE_BYTES = {"sandbox": 3 << 20, "cp": 9 << 20, "sync": 3 << 20}  # cp's has an upload_id
 TREE_FILES = 40
 SECONDS = 60
 PART = ".towline-"  # in the names of what is not yet in place
+SWEPT = re.compile(r"\.towline-[0-9a-f]{8}$")  # of an upload without an id, by the supervisor
+VERBS = list(FILE_BYTES)
 KINDS = [(direction, shape) for direction in ("up", "down") for shape in ("file", "tree")]
 
 
@@ -44,9 +49,9 @@ def digests(path):
 class Transfer:
     """One of the four; both of its ends are in one hand."""
 
-    def __init__(self, ready, folder, direction, shape, rng):
-        self.ready, self.direction, self.shape, self.rng = ready, direction, shape, rng
-        self.name = f"{direction}-{shape}"
+    def __init__(self, ready, folder, verb, direction, shape, rng):
+        self.ready, self.verb, self.direction, self.shape, self.rng = ready, verb, direction, shape, rng
+        self.name = f"{verb}-{direction}-{shape}"
         here = folder / self.name
         there = ready.workdir / self.name
         self.source, self.target = (here / "new", there / "t") if direction == "up" else (there / "new", here / "t")
@@ -54,14 +59,26 @@ class Transfer:
             place.mkdir()
         self.wire = Wire(int(ready.gateway.target.rpartition(":")[2]))
         self.old = {}
+        self.client = None
         self.make(self.source)
         self.new = digests(self.source)
 
     def make(self, path):
-        if self.shape == "file":
-            path.write_bytes(self.rng.randbytes(FILE_BYTES))
-            self.size = FILE_BYTES
+        if self.shape == "tree":
+            self.make_tree(path)
             return
+        data = self.rng.randbytes(FILE_BYTES[self.verb])
+        self.size = len(data)
+        if self.verb == "sync":
+            path.mkdir()
+            path /= "f"
+            if path.parent == self.target:  # the half of it that is behind is right
+                data = (self.source / "f").read_bytes()
+                self.size = len(data) // 2
+                data = self.rng.randbytes(self.size) + data[self.size :]
+        path.write_bytes(data)
+
+    def make_tree(self, path):
         self.size = 0
         for i in range(TREE_FILES):
             file = path / f"d{i % 7}" / f"f{i}"
@@ -75,13 +92,19 @@ class Transfer:
         for path in list(self.target.parent.iterdir()):
             if path != self.source:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        self.size = sum(file.stat().st_size + 1024 for file in [self.source, *self.source.rglob("*")])
         if self.rng.random() < 0.6:
             self.make(self.target)
         self.old = digests(self.target) if self.target.exists() else {}
 
     def command(self, endpoint):
-        verb = "upload" if self.direction == "up" else "download"
-        words = ["sandbox", verb, "-T", self.ready.name, str(self.source), str(self.target)]
+        source, target = str(self.source), str(self.target)
+        if self.verb == "sandbox":
+            words = ["sandbox", f"{self.direction}load", "-T", self.ready.name, source, target]
+        else:
+            box = f"{self.ready.name}:"
+            ends = [source, box + target] if self.direction == "up" else [box + source, target]
+            words = ["sync", *ends] if self.verb == "sync" else ["cp", "-T", *ends]
         return [PROGRAM, "--gateway-endpoint", endpoint, "-q", *words]
 
     def begin(self):
@@ -124,15 +147,18 @@ class Transfer:
             wait_until(self.once_more, 30, "it goes through")
         assert self.last.returncode == 0, f"{self.name} again: {self.last.stderr.decode()}"
         assert self.check(0).items() >= self.new.items()
+        wait_until(lambda: not self.parts(), 10, f"{self.name}: {self.parts()} are gone")
 
     def parts(self):
-        return [str(p) for p in self.target.parent.rglob(f"*{PART}*")]
+        found = [str(p) for p in self.target.parent.rglob(f"*{PART}*")]
+        return [p for p in found if not (self.direction == "up" and SWEPT.search(p))]
 
 
 class Matrix:
     def __init__(self, ready, folder, rng):
         self.ready = ready
-        self.transfers = [Transfer(ready, folder, *kind, rng) for kind in KINDS]
+        self.all = [[Transfer(ready, folder, verb, *kind, rng) for verb in VERBS] for kind in KINDS]
+        self.rounds = 0
         self.struck = 0  # transfers that had not ended
 
     def strike_client(self):
@@ -172,6 +198,8 @@ class Matrix:
         )
 
     def round(self, victim):
+        self.transfers = [verbs[(self.rounds + i) % len(VERBS)] for i, verbs in enumerate(self.all)]
+        self.rounds += 1
         for transfer in self.transfers:
             transfer.renew()
             transfer.begin()
@@ -189,10 +217,11 @@ class Matrix:
             transfer.again()
 
     def close(self):
-        for transfer in self.transfers:
-            with contextlib.suppress(OSError):
-                transfer.client.kill()
-            transfer.client.communicate()
+        for transfer in itertools.chain(*self.all):
+            if transfer.client is not None:
+                with contextlib.suppress(OSError):
+                    transfer.client.kill()
+                transfer.client.communicate()
             transfer.wire.__exit__()
 
 
