@@ -1,6 +1,7 @@
 /* A sync as its client sees it: the call, and our end of it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ struct sync {
 	void *cookie;
 	struct framed *call;    /* NULL: over */
 	struct sync_flow *flow; /* NULL: it has ended */
+	bool answered;          /* the sandbox speaks our protocol */
 	bool agreed;            /* the flow ended with a receipt */
 	struct timer *progress;
 	struct sync_result result;
@@ -150,11 +152,42 @@ static void flow_ended(void *cookie, const struct sync_counts *c, const struct e
 
 /* The call. */
 
+static void refuse_protocol(struct sync *s, uint32_t theirs)
+{
+	struct err err;
+
+	err_set(&err, GRPC_FAILED_PRECONDITION,
+	    "the sandbox syncs by protocol %" PRIu32
+	    ", and this program by %d; use programs of one version",
+	    theirs, SYNC_PROTOCOL);
+	fail(s, &err);
+}
+
+/* The answer to init. A source of ours has sent nothing before, since a target speaks first. */
+static void call_message(void *cookie, const uint8_t *message, size_t len)
+{
+	struct sync *s = cookie;
+	enum guard_result why;
+	Towline__V1__SyncTreeResponse *response =
+	    codec_unpack(&towline__v1__sync_tree_response__descriptor, message, len, &why);
+	uint32_t theirs = response != NULL ? response->protocol : 0;
+
+	codec_free(response);
+	s->answered = theirs == SYNC_PROTOCOL;
+	if (!s->answered)
+		refuse_protocol(s, theirs);
+}
+
 static void call_payload(void *cookie, struct slice data)
 {
 	struct sync *s = cookie;
 	size_t len = data.len;
 
+	if (!s->answered) {
+		slice_release(&data);
+		refuse_protocol(s, 0);
+		return;
+	}
 	if (s->flow != NULL) {
 		sync_flow_push(s->flow, data);
 		return;
@@ -198,6 +231,7 @@ static void call_closed(void *cookie, const struct err *why)
 
 static const struct framed_ops call_ops = {
 	.payload = call_payload,
+	.message = call_message,
 	.end = call_end,
 	.sent = call_sent,
 	.closed = call_closed,
@@ -233,6 +267,7 @@ static int send_init(struct sync *s, const struct sync_request *r, size_t *len, 
 	init.delete_extra = r->prune;
 	init.dry_run = r->dry_run;
 	init.checksum = r->checksum;
+	init.protocol = SYNC_PROTOCOL;
 	init.n_exclude = count_of(r->exclude);
 	init.exclude = (char **)r->exclude;
 	request.payload_case = TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT;

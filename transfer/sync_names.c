@@ -50,6 +50,17 @@ int sync_names_add(struct sync_names *n, const char *name)
 	return 0;
 }
 
+int sync_names_add_two(struct sync_names *n, const char *name, const char *other)
+{
+	if (sync_names_add(n, name) != 0)
+		return -1;
+	if (sync_names_add(n, other) == 0)
+		return 0;
+	n->len -= strlen(name) + 1;
+	n->count--;
+	return -1;
+}
+
 const char *sync_names_first(const struct sync_names *n)
 {
 	return n->at < n->len ? n->data + n->at : NULL;

@@ -84,7 +84,8 @@ struct sync_names {
 	size_t at, len, cap, max, count;
 };
 int sync_names_add(struct sync_names *, const char *name); /* -1: full, or no memory */
-const char *sync_names_first(const struct sync_names *);   /* NULL: none */
+int sync_names_add_two(struct sync_names *, const char *name, const char *other); /* or none */
+const char *sync_names_first(const struct sync_names *);                          /* NULL: none */
 void sync_names_drop(struct sync_names *);
 void sync_names_free(struct sync_names *);
 

@@ -5,10 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
 #include "transfer/sync_walk.h"
+
+#define ZERO_BLOCK ((size_t)4096) /* so much of nothing is a hole, in a file that has some */
+#define TICK_MS    1
+#define TICKS      10 /* the longest that a file's time can be the present, in TICK_MS */
 
 /* A file on its way. */
 struct sending {
@@ -17,14 +22,19 @@ struct sending {
 	const char *path;
 	struct stat st;    /* at the beginning */
 	struct err *fatal; /* of the way out */
+	bool again;        /* it was begun before, and changed */
 	bool begun;        /* FILE has gone */
-	uint64_t at, len;  /* to be copied, not said yet */
+	bool sparse;
+	uint64_t at, len; /* to be copied, not said yet */
+	uint64_t hole;    /* likewise */
 };
 
 int sync_send_init(struct sync_send *s, struct err *err)
 {
 	s->digest = digest_create();
 	s->buffer = malloc(SYNC_BODY_MAX);
+	if ((s->attributes = sync_attributes_create(err)) == NULL)
+		return -1;
 	if (s->digest == NULL || s->buffer == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	return 0;
@@ -33,6 +43,7 @@ int sync_send_init(struct sync_send *s, struct err *err)
 void sync_send_free(struct sync_send *s)
 {
 	digest_free(s->digest);
+	sync_attributes_free(s->attributes);
 	free(s->buffer);
 }
 
@@ -93,8 +104,25 @@ static void tell_item(struct sync_send *s, enum sync_act act, const struct sync_
 		s->opt->item(s->opt->cookie, act, e);
 }
 
-int sync_send_touch(struct sync_send *s, const struct sync_entry *e, struct err *err)
+/* Those of what comes next. */
+static int put_attributes(struct sync_send *s, int fd, const char *path, struct err *err)
 {
+	bool left_out = false;
+
+	if (fd < 0)
+		return 0;
+	sync_attributes_read(s->attributes, fd, &left_out);
+	if (left_out) {
+		s->counts->skipped++;
+		sync_note(s->opt, path, "skipped, extended attributes that are too long");
+	}
+	return sync_attributes_put(s->attributes, &s->out, err);
+}
+
+int sync_send_touch(struct sync_send *s, int fd, const struct sync_entry *e, struct err *err)
+{
+	if (!s->opt->dry_run && put_attributes(s, fd, e->path, err) != 0)
+		return -1;
 	tell_item(s, SYNC_ACT_TOUCH, e);
 	sync_begin(&s->out, SYNC_TOUCH);
 	sync_put_text(&s->out, e->path);
@@ -112,12 +140,22 @@ int sync_send_delete(struct sync_send *s, const struct sync_entry *e, struct err
 	return sync_end(&s->out, err);
 }
 
-static int send_directory(struct sync_send *s, const struct sync_entry *e, struct err *err)
+static int send_directory(struct sync_send *s, int dir, const char *name,
+    const struct sync_entry *e, bool there, struct err *err)
 {
-	tell_item(s, SYNC_ACT_MAKE, e);
+	int fd = s->opt->dry_run ? -1 : sync_open(dir, name);
+	int r = put_attributes(s, fd, e->path, err);
+
+	if (fd >= 0)
+		close(fd);
+	if (r != 0)
+		return -1;
+	tell_item(s, there ? SYNC_ACT_TOUCH : SYNC_ACT_MAKE, e);
 	sync_begin(&s->out, SYNC_DIRECTORY);
 	sync_put_text(&s->out, e->path);
 	sync_put_number(&s->out, e->mode);
+	sync_put_signed(&s->out, e->mtime);
+	sync_put_number(&s->out, there);
 	return sync_end(&s->out, err);
 }
 
@@ -133,23 +171,45 @@ static int send_link(struct sync_send *s, const struct sync_entry *e, struct err
 
 /* Files. */
 
-enum { FILE_IN_PARTS, FILE_WHOLE };
-
-static void begin_file(struct sending *f, int how)
+static int begin_file(struct sending *f, uint64_t how)
 {
 	struct sync_out *o = &f->s->out;
 	struct sync_entry e;
 
+	if (put_attributes(f->s, f->fd, f->path, f->fatal) != 0)
+		return -1;
 	sync_entry_of(&f->st, &e);
 	e.path = f->path;
-	tell_item(f->s, SYNC_ACT_SEND, &e);
+	if (f->again)
+		f->s->counts->items++;
+	else
+		tell_item(f->s, SYNC_ACT_SEND, &e);
 	f->begun = true;
 	sync_begin(o, SYNC_FILE);
 	sync_put_text(o, f->path);
 	sync_put_number(o, e.size);
 	sync_put_number(o, e.mode);
 	sync_put_signed(o, e.mtime);
-	sync_put_number(o, (uint64_t)how);
+	sync_put_number(o, how | (f->sparse ? SYNC_FILE_SPARSE : 0));
+	return 0;
+}
+
+/* The kernel's time goes on in ticks, and what is written within the one in which the file
+ * was written last leaves its time as it is. So the file is read in a later one: what is
+ * written then can be seen, now or by the next sync. */
+static void await_tick(const struct stat *st)
+{
+	const struct timespec pause = { .tv_nsec = TICK_MS * 1000000L };
+	struct timespec now;
+
+	for (int i = 0; i < TICKS; i++) {
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+		if (now.tv_sec > st->st_mtim.tv_sec ||
+		    (now.tv_sec == st->st_mtim.tv_sec && now.tv_nsec > st->st_mtim.tv_nsec) ||
+		    st->st_mtim.tv_sec > now.tv_sec + 1)
+			return;
+		nanosleep(&pause, NULL);
+	}
 }
 
 static int read_some(struct sending *f, uint8_t *bytes, size_t len, ssize_t *got, struct err *err)
@@ -194,7 +254,8 @@ static int send_small(struct sending *f, struct err *why)
 	digest_reset(f->s->digest);
 	digest_update(f->s->digest, f->s->buffer, have);
 	digest_value(f->s->digest, digest);
-	begin_file(f, FILE_WHOLE);
+	if (begin_file(f, SYNC_FILE_WHOLE) != 0)
+		return -1;
 	sync_put_raw(o, digest, sizeof(digest));
 	sync_put_bytes(o, f->s->buffer, have);
 	f->s->counts->literal += have;
@@ -218,12 +279,59 @@ static int put_literal(struct sending *f, const uint8_t *bytes, size_t len)
 	return 0;
 }
 
+static int put_hole(struct sending *f)
+{
+	struct sync_out *o = &f->s->out;
+
+	while (f->hole > 0) {
+		uint64_t n = f->hole < SYNC_HOLE_MAX ? f->hole : SYNC_HOLE_MAX;
+		f->hole -= n;
+		sync_begin(o, SYNC_HOLE);
+		sync_put_number(o, n);
+		if (sync_end(o, f->fatal) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	static const uint8_t zeros[ZERO_BLOCK];
+
+	return memcmp(bytes, zeros, len) == 0;
+}
+
+static size_t block_of(size_t len)
+{
+	return len < ZERO_BLOCK ? len : ZERO_BLOCK;
+}
+
+/* Of a file with holes, what is zero is one. */
+static int put_content(struct sending *f, const uint8_t *bytes, size_t len)
+{
+	if (!f->sparse)
+		return put_literal(f, bytes, len);
+	while (len > 0) {
+		size_t run = block_of(len);
+		if (is_zero(bytes, run)) {
+			f->hole += run;
+		} else {
+			while (run < len && !is_zero(bytes + run, block_of(len - run)))
+				run += block_of(len - run);
+			if (put_hole(f) != 0 || put_literal(f, bytes, run) != 0)
+				return -1;
+		}
+		bytes += run;
+		len -= run;
+	}
+	return 0;
+}
+
 static int begin_parts(struct sending *f)
 {
 	if (f->begun)
 		return 0;
-	begin_file(f, FILE_IN_PARTS);
-	return sync_end(&f->s->out, f->fatal);
+	return begin_file(f, 0) != 0 ? -1 : sync_end(&f->s->out, f->fatal);
 }
 
 /* Said or not, FILE is followed by END or LEAVE. */
@@ -234,6 +342,8 @@ static int end_parts(struct sending *f, const struct err *why)
 
 	if (!f->begun || f->fatal->code != GRPC_OK)
 		return f->fatal->code == GRPC_OK ? 0 : -1;
+	if (why->code == GRPC_OK && put_hole(f) != 0)
+		return -1;
 	sync_begin(o, why->code == GRPC_OK ? SYNC_END : SYNC_LEAVE);
 	if (why->code == GRPC_OK) {
 		digest_value(f->s->digest, digest);
@@ -255,7 +365,7 @@ static int send_stream(struct sending *f, struct err *why)
 		if (read_some(f, f->s->buffer, want, &got, why) != 0)
 			return -1;
 		digest_update(f->s->digest, f->s->buffer, (size_t)got);
-		if (put_literal(f, f->s->buffer, (size_t)got) != 0)
+		if (put_content(f, f->s->buffer, (size_t)got) != 0)
 			return -1;
 		bytes += (uint64_t)got;
 	}
@@ -285,6 +395,8 @@ static int put_copy(struct sending *f)
 		return -1;
 	if (len == 0)
 		return 0;
+	if (put_hole(f) != 0)
+		return -1;
 	sync_begin(o, SYNC_COPY);
 	sync_put_number(o, f->at);
 	sync_put_number(o, len);
@@ -296,7 +408,7 @@ static int delta_literal(void *cookie, const uint8_t *bytes, size_t len, struct 
 	struct sending *f = cookie;
 
 	(void)err;
-	return put_copy(f) != 0 ? -1 : put_literal(f, bytes, len);
+	return put_copy(f) != 0 ? -1 : put_content(f, bytes, len);
 }
 
 /* Blocks that lie behind each other are one. */
@@ -336,7 +448,7 @@ static int send_delta(
 		e.path = f->path;
 		if (check_unchanged(f, size, why) != 0)
 			return -1;
-		return sync_send_touch(f->s, &e, f->fatal);
+		return sync_send_touch(f->s, f->fd, &e, f->fatal);
 	}
 	if (put_copy(f) != 0)
 		return -1;
@@ -344,7 +456,34 @@ static int send_delta(
 	return check_unchanged(f, (uint64_t)end, why);
 }
 
-/* Takes ${fd}. */
+/* Once, from the beginning. -1 with ${why}, or with what is fatal. */
+static void attempt(
+    struct sending *f, const struct sync_sums *sums, uint64_t basis, struct err *why)
+{
+	f->begun = false;
+	f->at = f->len = f->hole = 0;
+	if (lseek(f->fd, 0, SEEK_SET) != 0 || fstat(f->fd, &f->st) != 0) {
+		err_sys(why, errno, "%s", f->path);
+		return;
+	}
+	if (!S_ISREG(f->st.st_mode)) {
+		err_set(why, GRPC_FAILED_PRECONDITION, "%s is no file any more", f->path);
+		return;
+	}
+	await_tick(&f->st);
+	f->sparse = (uint64_t)f->st.st_blocks * 512 < (uint64_t)f->st.st_size;
+	if ((uint64_t)f->st.st_size < SYNC_SMALL) {
+		send_small(f, why);
+		return;
+	}
+	if (sums != NULL)
+		send_delta(f, sums, basis, why);
+	else
+		send_stream(f, why);
+	end_parts(f, why);
+}
+
+/* Takes ${fd}. What changes while it is read is read again, but not for ever. */
 static int send_opened(struct sync_send *s, int fd, const char *path, const struct sync_sums *sums,
     uint64_t basis, struct err *err)
 {
@@ -352,18 +491,12 @@ static int send_opened(struct sync_send *s, int fd, const char *path, const stru
 	struct err why = { 0 };
 
 	err_clear(err);
-	if (fstat(fd, &f.st) != 0)
-		err_sys(&why, errno, "%s", path);
-	else if (!S_ISREG(f.st.st_mode))
-		err_set(&why, GRPC_FAILED_PRECONDITION, "%s is no file any more", path);
-	else if ((uint64_t)f.st.st_size < SYNC_SMALL)
-		send_small(&f, &why);
-	else if (sums != NULL)
-		send_delta(&f, sums, basis, &why);
-	else
-		send_stream(&f, &why);
-	if ((uint64_t)f.st.st_size >= SYNC_SMALL)
-		end_parts(&f, &why);
+	attempt(&f, sums, basis, &why);
+	for (int i = 1; i < SYNC_TRIES && why.code == GRPC_ABORTED && err->code == GRPC_OK; i++) {
+		f.again = f.again || f.begun;
+		err_clear(&why);
+		attempt(&f, sums, basis, &why);
+	}
 	close(fd);
 	if (err->code != GRPC_OK)
 		return -1;
@@ -384,10 +517,10 @@ static int send_file(
 		sync_put_number(&s->out, e->size);
 		sync_put_number(&s->out, e->mode);
 		sync_put_signed(&s->out, e->mtime);
-		sync_put_number(&s->out, FILE_IN_PARTS);
+		sync_put_number(&s->out, 0);
 		return sync_end(&s->out, err);
 	}
-	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = sync_open(dir, name);
 	if (fd >= 0)
 		return send_opened(s, fd, e->path, NULL, 0, err);
 	err_sys(&why, errno, "%s", e->path);
@@ -395,12 +528,12 @@ static int send_file(
 	return 0;
 }
 
-int sync_send_entry(
-    struct sync_send *s, int dir, const char *name, const struct sync_entry *e, struct err *err)
+int sync_send_entry(struct sync_send *s, int dir, const char *name, const struct sync_entry *e,
+    bool there, struct err *err)
 {
 	switch (e->kind) {
 	case SYNC_KIND_DIRECTORY:
-		return send_directory(s, e, err);
+		return send_directory(s, dir, name, e, there, err);
 	case SYNC_KIND_LINK:
 		return send_link(s, e, err);
 	case SYNC_KIND_FILE:
@@ -434,6 +567,27 @@ static int send_link_at(
 	return send_link(s, &e, err);
 }
 
+int sync_send_hardlink(struct sync_send *s, const char *path, const char *first, struct err *err)
+{
+	struct sync_entry e = { .kind = SYNC_KIND_FILE };
+	struct err why = { 0 };
+	struct stat st;
+
+	if (beneath_stat(s->root, path, &st, BENEATH_NO_LINKS, &why) != 0) {
+		sync_send_failed(s, path, &why);
+		return 0;
+	}
+	sync_entry_of(&st, &e);
+	e.path = path;
+	tell_item(s, SYNC_ACT_MAKE, &e);
+	sync_begin(&s->out, SYNC_HARDLINK);
+	sync_put_text(&s->out, path);
+	sync_put_text(&s->out, first);
+	sync_put_number(&s->out, e.size);
+	sync_put_signed(&s->out, e.mtime);
+	return sync_end(&s->out, err);
+}
+
 int sync_send_path(struct sync_send *s, const char *path, const struct sync_sums *sums,
     uint64_t basis, struct err *err)
 {
@@ -452,10 +606,9 @@ int sync_send_path(struct sync_send *s, const char *path, const struct sync_sums
 	} else if (s->opt->dry_run) {
 		sync_entry_of(&st, &e);
 		e.path = path;
-		r = sync_send_entry(s, dir, last, &e, err);
+		r = sync_send_entry(s, dir, last, &e, false, err);
 	} else {
-		int fd =
-		    openat(dir, last, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		int fd = sync_open(dir, last);
 		if (fd >= 0) {
 			r = send_opened(s, fd, path, sums, basis, err);
 		} else {

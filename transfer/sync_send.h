@@ -2,8 +2,11 @@
 #ifndef TRANSFER_SYNC_SEND_H
 #define TRANSFER_SYNC_SEND_H
 
+#include "transfer/sync_attributes.h"
 #include "transfer/sync_delta.h"
 #include "transfer/sync_peer.h"
+
+#define SYNC_TRIES 3 /* of a file that changes while it is read */
 
 struct sync_send {
 	const struct sync_options *opt;
@@ -11,6 +14,7 @@ struct sync_send {
 	struct sync_counts *counts;
 	struct sync_out out;
 	struct digest *digest;
+	struct sync_attributes *attributes;
 	uint8_t *buffer;
 	uint64_t told; /* failures, by name */
 };
@@ -21,14 +25,18 @@ void sync_send_free(struct sync_send *);
 /* These give -1 only when the sync is over: an entry that cannot be had is told of and
  * counted. */
 
-/* ${name} in the directory ${dir}. */
-int sync_send_entry(
-    struct sync_send *, int dir, const char *name, const struct sync_entry *, struct err *);
+/* ${name} in the directory ${dir}; ${there}: it is a directory at the target as well. */
+int sync_send_entry(struct sync_send *, int dir, const char *name, const struct sync_entry *,
+    bool there, struct err *);
 
 /* A file or a link by its path; ${sums} is what of a file is there, of ${basis} bytes. */
 int sync_send_path(
     struct sync_send *, const char *path, const struct sync_sums *, uint64_t basis, struct err *);
-int sync_send_touch(struct sync_send *, const struct sync_entry *, struct err *);
+
+/* Of the file that is open as ${fd}. */
+int sync_send_touch(struct sync_send *, int fd, const struct sync_entry *, struct err *);
+/* ${path} is one more name of the file that has been sent as ${first}. */
+int sync_send_hardlink(struct sync_send *, const char *path, const char *first, struct err *);
 int sync_send_delete(struct sync_send *, const struct sync_entry *, struct err *);
 
 /* Counts it, and tells of it at both ends. */

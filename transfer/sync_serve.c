@@ -118,6 +118,11 @@ static const struct framed_ops call_ops = {
 
 static int check_init(const Towline__V1__SyncTreeInit *init, struct err *err)
 {
+	if (init->protocol != SYNC_PROTOCOL)
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "protocol: %" PRIu32 "; this supervisor syncs by protocol %d, so client and "
+		    "supervisor must be of one version",
+		    init->protocol, SYNC_PROTOCOL);
 	if (init->path[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT, "path: empty; name a directory");
 	if (init->direction != TOWLINE__V1__SYNC_DIRECTION__SYNC_DIRECTION_UPLOAD &&
@@ -125,6 +130,20 @@ static int check_init(const Towline__V1__SyncTreeInit *init, struct err *err)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "direction: %d; UPLOAD and DOWNLOAD are known", (int)init->direction);
 	return 0;
+}
+
+static int send_protocol(struct framed *call, struct err *err)
+{
+	size_t len;
+	Towline__V1__SyncTreeResponse response = TOWLINE__V1__SYNC_TREE_RESPONSE__INIT;
+
+	response.protocol = SYNC_PROTOCOL;
+	uint8_t *packed = codec_pack_new(&response.base, &len);
+	int result = packed != NULL && framed_send(call, packed, len) == 0
+	    ? 0
+	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "the answer could not be sent");
+	free(packed);
+	return result;
 }
 
 static struct sync_flow *start_flow(struct serving *s, struct err *err)
@@ -162,7 +181,9 @@ static int serve(struct transfers *t, struct framed *call, Towline__V1__SyncTree
 	s->exclude = calloc(request->init->n_exclude + 1, sizeof(*s->exclude));
 	if (s->exclude == NULL)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	if (s->exclude == NULL || (s->flow = start_flow(s, err)) == NULL) {
+	/* What is sent before framed_bind() is not told of by call_sent(). */
+	if (s->exclude == NULL || send_protocol(call, err) != 0 ||
+	    (s->flow = start_flow(s, err)) == NULL) {
 		s->request = NULL;
 		serving_free(s);
 		return -1;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "transfer/sync_links.h"
 #include "transfer/sync_peer.h"
 #include "transfer/sync_send.h"
 #include "transfer/sync_walk.h"
@@ -21,9 +22,10 @@ struct source {
 	uint64_t listed;
 	bool listed_all;
 	struct sync_names waiting; /* for their signature */
-	struct sync_names late;    /* until a directory in their place is deleted */
-	struct sync_sums *sums;    /* of the first that waits */
-	uint64_t basis;            /* its size there */
+	struct sync_links *links;
+	struct sync_names late; /* until a directory in their place is deleted */
+	struct sync_sums *sums; /* of the first that waits */
+	uint64_t basis;         /* its size there */
 };
 
 static void walk_failed(void *cookie, const char *path, const struct err *why)
@@ -41,22 +43,34 @@ static int advance(struct source *s, struct err *err)
 
 /* Merging. */
 
-static int send_mine(struct source *s, struct err *err)
+/* Of a name that has come to be a directory's or is none, there is nothing at the target. */
+static int send_mine(struct source *s, const struct sync_entry *theirs, struct err *err)
 {
+	bool there = theirs != NULL && theirs->kind == SYNC_KIND_DIRECTORY;
+
 	return sync_send_entry(
-	    &s->send, sync_walk_directory(s->walk), sync_walk_name(s->walk), &s->mine, err);
+	    &s->send, sync_walk_directory(s->walk), sync_walk_name(s->walk), &s->mine, there, err);
 }
 
-/* The file's signature is asked for; a queue that is full costs bytes, nothing else. */
+/* What the target has nothing of. */
+static int send_new(struct source *s, struct err *err)
+{
+	if (sync_links_add(s->links, &s->mine, NULL) == SYNC_LINK_WAITS)
+		return 0;
+	return send_mine(s, NULL, err);
+}
+
+/* The file's signature is asked for; a queue that is full costs bytes, nothing else. What
+ * is one of several names there and not here is not touched, as its other names would be. */
 static int send_changed(struct source *s, const struct sync_entry *theirs, struct err *err)
 {
 	const char *path = s->mine.path;
 	bool large = s->mine.size >= SYNC_SMALL && theirs->size >= SYNC_BLOCK_MIN &&
-	    sync_block_of(theirs->size) != 0;
+	    sync_block_of(theirs->size) != 0 && (s->mine.file != 0 || theirs->file == 0);
 
 	if (s->send.opt->dry_run || !large || s->waiting.count >= SYNC_SIGNS_MAX ||
 	    sync_names_add(&s->waiting, path) != 0)
-		return send_mine(s, err);
+		return send_mine(s, theirs, err);
 	sync_begin(&s->send.out, SYNC_SIGN);
 	sync_put_text(&s->send.out, path);
 	return sync_end(&s->send.out, err);
@@ -72,8 +86,7 @@ static int compare_content(struct source *s, const struct sync_entry *theirs)
 		return 0;
 	if (!s->send.opt->checksum || !theirs->has_digest)
 		return !s->send.opt->checksum && s->mine.mtime == theirs->mtime;
-	int fd = openat(sync_walk_directory(s->walk), sync_walk_name(s->walk),
-	    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = sync_open(sync_walk_directory(s->walk), sync_walk_name(s->walk));
 	if (fd < 0)
 		err_sys(&err, errno, "%s", s->mine.path);
 	else
@@ -86,16 +99,43 @@ static int compare_content(struct source *s, const struct sync_entry *theirs)
 	return -1;
 }
 
+static int touch_mine(struct source *s, struct err *err)
+{
+	int fd = sync_open(sync_walk_directory(s->walk), sync_walk_name(s->walk));
+	int r = sync_send_touch(&s->send, fd, &s->mine, err);
+
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/* Mode, time and extended attributes. */
+static bool is_dressed_alike(const struct sync_entry *mine, const struct sync_entry *theirs)
+{
+	return mine->mode == theirs->mode && mine->mtime == theirs->mtime &&
+	    mine->attributes == theirs->attributes;
+}
+
 static int merge_file(struct source *s, const struct sync_entry *theirs, struct err *err)
 {
-	int same = compare_content(s, theirs);
+	enum sync_link_answer link = sync_links_add(s->links, &s->mine, theirs);
 
+	if (link != SYNC_LINK_NONE) {
+		s->send.counts->same += link == SYNC_LINK_SAME;
+		return 0;
+	}
+	int same = compare_content(s, theirs);
 	if (same < 0)
 		return 0;
 	if (same == 0)
 		return send_changed(s, theirs, err);
-	if (s->mine.mode != theirs->mode || s->mine.mtime != theirs->mtime)
-		return sync_send_touch(&s->send, &s->mine, err);
+	if (!is_dressed_alike(&s->mine, theirs)) {
+		if (s->mine.file == 0 && theirs->file != 0)
+			return send_mine(s, theirs, err);
+		sync_links_kept(s->links, &s->mine);
+		return touch_mine(s, err);
+	}
+	sync_links_kept(s->links, &s->mine);
 	s->send.counts->same++;
 	return 0;
 }
@@ -116,7 +156,7 @@ static int merge_two(struct source *s, const struct sync_entry *theirs, struct e
 	if (mine->kind != theirs->kind) {
 		if (theirs->kind != SYNC_KIND_DIRECTORY || mine->kind == SYNC_KIND_OTHER ||
 		    !s->send.opt->prune)
-			return send_mine(s, err);
+			return send_new(s, err);
 		/* It goes last of what is in it, and mine comes after. */
 		if (sync_names_add(&s->late, mine->path) != 0)
 			return err_set(
@@ -126,8 +166,8 @@ static int merge_two(struct source *s, const struct sync_entry *theirs, struct e
 	switch (mine->kind) {
 	case SYNC_KIND_FILE:
 		return merge_file(s, theirs, err);
-	case SYNC_KIND_DIRECTORY: /* a target keeps its own way in */
-		same = (mine->mode | 0700) == theirs->mode;
+	case SYNC_KIND_DIRECTORY:
+		same = is_dressed_alike(mine, theirs);
 		break;
 	case SYNC_KIND_LINK:
 		same = strcmp(mine->link, theirs->link) == 0;
@@ -136,7 +176,7 @@ static int merge_two(struct source *s, const struct sync_entry *theirs, struct e
 		break;
 	}
 	if (!same)
-		return send_mine(s, err);
+		return send_mine(s, theirs, err);
 	s->send.counts->same++;
 	return 0;
 }
@@ -146,7 +186,7 @@ static int merge(struct source *s, const struct sync_entry *theirs, struct err *
 	int order = 1;
 
 	while (s->has_mine && (order = sync_compare(s->mine.path, theirs->path)) < 0)
-		if (send_mine(s, err) != 0 || advance(s, err) != 0)
+		if (send_new(s, err) != 0 || advance(s, err) != 0)
 			return -1;
 	if (!s->has_mine || order > 0)
 		return send_delete(s, theirs, err);
@@ -174,7 +214,7 @@ static int take_entries(struct source *s, struct sync_body *b, struct err *err)
 static int take_listed(struct source *s, struct err *err)
 {
 	while (s->has_mine)
-		if (send_mine(s, err) != 0 || advance(s, err) != 0)
+		if (send_new(s, err) != 0 || advance(s, err) != 0)
 			return -1;
 	s->listed_all = true;
 	sync_begin(&s->send.out, SYNC_WALKED);
@@ -252,6 +292,17 @@ static int next(struct source *s, struct sync_body *b, struct err *err)
 
 /* The end. */
 
+/* All files are in place. */
+static int send_links(struct source *s, struct err *err)
+{
+	const char *path, *first;
+
+	while (sync_links_next(s->links, &path, &first))
+		if (sync_send_hardlink(&s->send, path, first, err) != 0)
+			return -1;
+	return 0;
+}
+
 static int prune(struct source *s, struct err *err)
 {
 	sync_begin(&s->send.out, SYNC_PRUNE);
@@ -294,7 +345,7 @@ static int finish(struct source *s, struct err *err)
 	char path[TREE_PATH_MAX], why[TREE_PATH_MAX];
 	struct sync_body b;
 
-	if (s->send.opt->prune && prune(s, err) != 0)
+	if (send_links(s, err) != 0 || (s->send.opt->prune && prune(s, err) != 0))
 		return -1;
 	sync_begin(&s->send.out, SYNC_DONE);
 	sync_put_counts(&s->send.out, s->send.counts);
@@ -343,11 +394,13 @@ int sync_source(int root, const struct sync_options *opt, const struct sync_link
 	*counts = (struct sync_counts){ 0 };
 	if (sync_out_init(&s.send.out, link->push, link->cookie, err) == 0 &&
 	    sync_in_init(&s.in, link->pull, link->cookie, err) == 0 &&
-	    sync_send_init(&s.send, err) == 0 && (s.walk = sync_walk_create(&w, err)) != NULL)
+	    sync_send_init(&s.send, err) == 0 && (s.links = sync_links_create(err)) != NULL &&
+	    (s.walk = sync_walk_create(&w, err)) != NULL)
 		r = run(&s, err);
 	counts->sent = s.send.out.total;
 	counts->received = s.in.total;
 	sync_walk_free(s.walk);
+	sync_links_free(s.links);
 	sync_sums_free(s.sums);
 	sync_names_free(&s.waiting);
 	sync_names_free(&s.late);

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -11,7 +13,10 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "base/map.h"
+#include "transfer/sync_attributes.h"
 
+#define INODE_TEXT  64 /* "device:inode" */
 #define READ_SIZE   ((size_t)64 << 10)
 #define PART_LINK_S 60 /* from its making to its renaming, a link takes no time */
 
@@ -33,6 +38,8 @@ struct sync_walk {
 	char path[TREE_PATH_MAX], link[TREE_PATH_MAX];
 	char name[BENEATH_NAME_MAX];
 	int dir; /* of the entry given last */
+	struct sync_attributes *attributes;
+	struct map *files; /* "device:inode" of those with several names, to their number */
 };
 
 static int no_memory(struct err *err)
@@ -179,24 +186,33 @@ static int open_level(struct sync_walk *w, int fd, struct err *err)
 struct sync_walk *sync_walk_create(const struct sync_walk_options *opt, struct err *err)
 {
 	struct sync_walk *w = calloc(1, sizeof(*w));
+	int fd;
 
 	if (w == NULL) {
 		no_memory(err);
 		return NULL;
 	}
 	w->opt = *opt;
-	int fd = beneath_open(opt->root, ".", O_RDONLY | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
-	if (fd < 0 || open_level(w, fd, err) != 0) {
-		free(w);
-		return NULL;
-	}
-	return w;
+	if ((w->attributes = sync_attributes_create(err)) == NULL)
+		;
+	else if ((w->files = map_create()) == NULL)
+		no_memory(err);
+	else if ((fd = beneath_open(
+		      opt->root, ".", O_RDONLY | O_DIRECTORY, 0, BENEATH_NO_LINKS, err)) >= 0 &&
+	    open_level(w, fd, err) == 0)
+		return w;
+	sync_walk_free(w);
+	return NULL;
 }
 
 void sync_walk_free(struct sync_walk *w)
 {
-	while (w != NULL && w->depth > 0)
+	if (w == NULL)
+		return;
+	while (w->depth > 0)
 		close_level(w);
+	sync_attributes_free(w->attributes);
+	map_free(w->files);
 	free(w);
 }
 
@@ -226,6 +242,19 @@ void sync_entry_of(const struct stat *st, struct sync_entry *e)
 	    (int64_t)((uint64_t)st->st_mtim.tv_sec * 1000000000 + (uint64_t)st->st_mtim.tv_nsec);
 }
 
+struct timespec sync_time_of(int64_t ns)
+{
+	int64_t rest = ns % 1000000000;
+
+	rest += rest < 0 ? 1000000000 : 0;
+	return (struct timespec){ .tv_sec = (ns - rest) / 1000000000, .tv_nsec = rest };
+}
+
+int sync_open(int dir, const char *name)
+{
+	return openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 int sync_digest_of(int fd, const char *path, uint8_t out[static DIGEST_SIZE], struct err *err)
 {
 	struct digest *d = digest_create();
@@ -248,24 +277,55 @@ int sync_digest_of(int fd, const char *path, uint8_t out[static DIGEST_SIZE], st
 	return n < 0 ? -1 : 0;
 }
 
-/* What the entry has besides its stat; -1: it cannot be had. */
+/* The same number for every name of a file, as they come. */
+static uint64_t number_of(struct sync_walk *w, const struct stat *st)
+{
+	size_t count = map_count(w->files);
+	char key[INODE_TEXT];
+
+	if (!S_ISREG(st->st_mode) || st->st_nlink < 2)
+		return 0;
+	snprintf(
+	    key, sizeof(key), "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
+	void *number = map_get(w->files, key);
+	if (number == NULL && count < TREE_LINKS_MAX) {
+		number = (void *)(uintptr_t)(count + 1);
+		if (map_put(w->files, key, number) != 0)
+			number = NULL;
+	}
+	return (uint64_t)(uintptr_t)number;
+}
+
+static int read_link(struct sync_walk *w, struct sync_entry *e, struct err *err)
+{
+	ssize_t n = readlinkat(w->dir, w->name, w->link, sizeof(w->link) - 1);
+
+	if (n <= 0)
+		return err_sys(err, n < 0 ? errno : EINVAL, "%s", w->path);
+	w->link[n] = '\0';
+	e->link = w->link;
+	return 0;
+}
+
+/* What the entry has besides its stat; -1: it cannot be had. Who only cannot read it is
+ * told so when it is to be sent. */
 static int complete(struct sync_walk *w, struct sync_entry *e, struct err *err)
 {
-	if (e->kind == SYNC_KIND_LINK) {
-		ssize_t n = readlinkat(w->dir, w->name, w->link, sizeof(w->link) - 1);
-		if (n <= 0)
-			return err_sys(err, n < 0 ? errno : EINVAL, "%s", w->path);
-		w->link[n] = '\0';
-		e->link = w->link;
-	}
-	if (e->kind != SYNC_KIND_FILE || !w->opt.digests)
+	bool digest = e->kind == SYNC_KIND_FILE && w->opt.digests, left_out;
+	int r = 0;
+
+	if (e->kind == SYNC_KIND_LINK)
+		return read_link(w, e, err);
+	if (e->kind == SYNC_KIND_OTHER)
 		return 0;
-	int fd = openat(w->dir, w->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = sync_open(w->dir, w->name);
 	if (fd < 0)
-		return err_sys(err, errno, "%s", w->path);
-	int r = sync_digest_of(fd, w->path, e->digest, err);
+		return digest ? err_sys(err, errno, "%s", w->path) : 0;
+	e->attributes = sync_attributes_read(w->attributes, fd, &left_out);
+	if (digest)
+		r = sync_digest_of(fd, w->path, e->digest, err);
+	e->has_digest = digest && r == 0;
 	close(fd);
-	e->has_digest = r == 0;
 	return r;
 }
 
@@ -300,6 +360,7 @@ static int take_name(struct sync_walk *w, struct level *l, struct sync_entry *e)
 		if (w->opt.excluded != NULL &&
 		    w->opt.excluded(w->opt.cookie, w->path, e->kind == SYNC_KIND_DIRECTORY))
 			return 0;
+		e->file = number_of(w, &st);
 		if (complete(w, e, &err) == 0)
 			return 1;
 	}

@@ -3,7 +3,8 @@
  *
  * A directory's names are read and sorted when it is entered, so the memory is that of
  * the names of the directories that are open at once, and bounded. Symbolic links are
- * never followed. Part files of syncs are not seen; those that nobody writes any more
+ * never followed. Names of one file are numbered, up to TREE_LINKS_MAX files that have
+ * several; others look like files of their own. Part files of syncs are not seen; those that nobody writes any more
  * can be removed on the way. Blocking.
  */
 #ifndef TRANSFER_SYNC_WALK_H
@@ -43,6 +44,10 @@ const char *sync_walk_name(const struct sync_walk *);
 
 /* What the file system says, as an entry without its texts. */
 void sync_entry_of(const struct stat *, struct sync_entry *);
+struct timespec sync_time_of(int64_t ns);
+
+/* A file or directory for what is in it, and no pipe or device that would keep us. */
+int sync_open(int dir, const char *name);
 
 /* The digest of all that ${fd} has. */
 int sync_digest_of(int fd, const char *path, uint8_t out[static DIGEST_SIZE], struct err *);

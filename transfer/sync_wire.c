@@ -297,6 +297,11 @@ int sync_get_done(const struct sync_body *b, struct err *err)
 #define ENTRY_DIGESTED 0x10
 #define ENTRY_SIZE     0x20 /* another */
 #define ENTRY_SHAPE    0x40 /* another: what is shared, and how much is between */
+#define ENTRY_MORE     0x80 /* these come last: */
+
+#define MORE_FILE       0x01 /* it has several names */
+#define MORE_ATTRIBUTES 0x02
+#define SUM_SIZE        8 /* bytes of the attributes' sum */
 
 void sync_entries_init(struct sync_entries *s)
 {
@@ -304,8 +309,8 @@ void sync_entries_init(struct sync_entries *s)
 	s->len = 0;
 	s->shape = (struct sync_shape){ 0 };
 	s->mode = 0644;
-	s->size = 0;
-	s->mtime = 0;
+	s->size = s->file = 0;
+	s->mtime = s->directory_mtime = 0;
 }
 
 static struct sync_shape shape_of(const char *path, size_t len, const struct sync_entries *s)
@@ -327,9 +332,33 @@ static bool is_same_shape(const struct sync_shape *a, const struct sync_shape *b
 	return a->head == b->head && a->tail == b->tail && a->between == b->between;
 }
 
+/* The time that one of this kind is told against; NULL: it has none. */
+static int64_t *mtime_of(struct sync_entries *s, enum sync_kind kind)
+{
+	if (kind == SYNC_KIND_OTHER)
+		return NULL;
+	return kind == SYNC_KIND_DIRECTORY ? &s->directory_mtime : &s->mtime;
+}
+
+static void put_more(struct sync_out *o, struct sync_entries *s, const struct sync_entry *e)
+{
+	uint8_t more = 0;
+
+	more |= e->file != 0 ? MORE_FILE : 0;
+	more |= e->attributes != 0 ? MORE_ATTRIBUTES : 0;
+	sync_put_raw(o, &more, 1);
+	if (e->file != 0) {
+		sync_put_signed(o, (int64_t)(e->file - s->file));
+		s->file = e->file;
+	}
+	for (size_t i = 0; e->attributes != 0 && i < SUM_SIZE; i++)
+		*sync_put_space(o, 1) = (uint8_t)(e->attributes >> 8 * i);
+}
+
 void sync_put_entry(struct sync_out *o, struct sync_entries *s, const struct sync_entry *e)
 {
 	size_t len = strlen(e->path);
+	int64_t *mtime;
 	struct sync_shape shape = shape_of(e->path, len, s);
 	uint8_t flags = (uint8_t)e->kind;
 
@@ -337,6 +366,7 @@ void sync_put_entry(struct sync_out *o, struct sync_entries *s, const struct syn
 	flags |= e->has_digest ? ENTRY_DIGESTED : 0;
 	flags |= e->kind == SYNC_KIND_FILE && e->size != s->size ? ENTRY_SIZE : 0;
 	flags |= is_same_shape(&shape, &s->shape) ? 0 : ENTRY_SHAPE;
+	flags |= e->file != 0 || e->attributes != 0 ? ENTRY_MORE : 0;
 	sync_put_raw(o, &flags, 1);
 	if (flags & ENTRY_SHAPE) {
 		sync_put_number(o, shape.head);
@@ -350,12 +380,14 @@ void sync_put_entry(struct sync_out *o, struct sync_entries *s, const struct syn
 		sync_put_number(o, e->size);
 	if (e->kind == SYNC_KIND_LINK)
 		sync_put_text(o, e->link);
-	if (e->kind == SYNC_KIND_FILE || e->kind == SYNC_KIND_LINK) {
-		sync_put_signed(o, (int64_t)((uint64_t)e->mtime - (uint64_t)s->mtime));
-		s->mtime = e->mtime;
+	if ((mtime = mtime_of(s, e->kind)) != NULL) {
+		sync_put_signed(o, (int64_t)((uint64_t)e->mtime - (uint64_t)*mtime));
+		*mtime = e->mtime;
 	}
 	if (e->has_digest)
 		sync_put_raw(o, e->digest, DIGEST_SIZE);
+	if (flags & ENTRY_MORE)
+		put_more(o, s, e);
 	memcpy(s->path, e->path, len + 1);
 	s->len = len;
 	s->shape = shape;
@@ -398,10 +430,23 @@ static void get_kind(struct sync_body *b, struct sync_entries *s, struct sync_en
 	}
 	if (e->kind == SYNC_KIND_LINK)
 		sync_get_text(b, s->link);
-	if (e->kind == SYNC_KIND_FILE || e->kind == SYNC_KIND_LINK) {
-		s->mtime = (int64_t)((uint64_t)s->mtime + (uint64_t)sync_get_signed(b));
-		e->mtime = s->mtime;
-	}
+	int64_t *mtime = mtime_of(s, e->kind);
+	if (mtime != NULL)
+		e->mtime = *mtime = (int64_t)((uint64_t)*mtime + (uint64_t)sync_get_signed(b));
+}
+
+static void get_more(struct sync_body *b, struct sync_entries *s, struct sync_entry *e)
+{
+	const uint8_t *raw = sync_get_raw(b, 1);
+	uint8_t more = raw != NULL ? *raw : 0;
+
+	if (more == 0 || (more & ~(MORE_FILE | MORE_ATTRIBUTES)) != 0)
+		b->bad = true;
+	if (more & MORE_FILE)
+		e->file = s->file += (uint64_t)sync_get_signed(b);
+	if ((more & MORE_ATTRIBUTES) && (raw = sync_get_raw(b, SUM_SIZE)) != NULL)
+		for (size_t i = 0; i < SUM_SIZE; i++)
+			e->attributes |= (uint64_t)raw[i] << 8 * i;
 }
 
 bool sync_get_entry(struct sync_body *b, struct sync_entries *s, struct sync_entry *e)
@@ -415,8 +460,10 @@ bool sync_get_entry(struct sync_body *b, struct sync_entries *s, struct sync_ent
 		.path = s->path,
 		.link = s->link,
 		.has_digest = (flags & ENTRY_DIGESTED) != 0 };
-	if (e->kind < SYNC_KIND_FILE || e->kind > SYNC_KIND_OTHER)
+	if (e->kind < SYNC_KIND_FILE || e->kind > SYNC_KIND_OTHER) {
 		b->bad = true;
+		return false;
+	}
 	get_entry_path(b, s, (flags & ENTRY_SHAPE) != 0);
 	if (flags & ENTRY_MODE)
 		s->mode = (mode_t)(sync_get_number(b) & 0777);
@@ -424,6 +471,8 @@ bool sync_get_entry(struct sync_body *b, struct sync_entries *s, struct sync_ent
 	get_kind(b, s, e, (flags & ENTRY_SIZE) != 0);
 	if (e->has_digest && (digest = sync_get_raw(b, DIGEST_SIZE)) != NULL)
 		memcpy(e->digest, digest, DIGEST_SIZE);
+	if (flags & ENTRY_MORE)
+		get_more(b, s, e);
 	if (!b->bad && !sync_path_is_clean(s->path))
 		b->bad = true;
 	return !b->bad;

@@ -19,9 +19,12 @@
 #include "base/err.h"
 #include "transfer/tree.h"
 
-#define SYNC_SMALL    ((size_t)64 << 10)  /* smaller files go whole, within their record */
-#define SYNC_BODY_MAX ((size_t)128 << 10) /* bytes of a record's body */
-#define SYNC_BATCH    ((size_t)64 << 10)  /* bytes gathered before they are pushed */
+#define SYNC_SMALL    ((size_t)64 << 10)   /* smaller files go whole, within their record */
+#define SYNC_BODY_MAX ((size_t)128 << 10)  /* bytes of a record's body */
+#define SYNC_BATCH    ((size_t)64 << 10)   /* bytes gathered before they are pushed */
+#define SYNC_HOLE_MAX ((uint64_t)64 << 20) /* bytes of a HOLE */
+
+#define SYNC_PROTOCOL 1 /* of the records; SyncTreeInit and the answer to it say which */
 
 enum sync_type {
 	/* From the target. */
@@ -34,21 +37,28 @@ enum sync_type {
 	/* From the source. */
 	SYNC_DIRECTORY = 16, /* to be made, or made so */
 	SYNC_LINK,
-	SYNC_FILE,    /* a small one whole; else LITERAL and COPY follow, then END or LEAVE */
-	SYNC_LITERAL, /* bytes */
-	SYNC_COPY,    /* bytes of the file that is there */
-	SYNC_END,     /* the digest of the whole file */
-	SYNC_LEAVE,   /* the file is not to be had: the old one stays */
-	SYNC_TOUCH,   /* content is the same: mode and time */
-	SYNC_SIGN,    /* asks for a signature */
-	SYNC_DELETE,  /* to be deleted when all went well */
-	SYNC_WALKED,  /* no more SIGN */
-	SYNC_PRUNE,   /* delete now */
-	SYNC_DONE,    /* the last: what has been sent */
+	SYNC_FILE,       /* a small one whole; else LITERAL and COPY follow, then END or LEAVE */
+	SYNC_LITERAL,    /* bytes */
+	SYNC_COPY,       /* bytes of the file that is there */
+	SYNC_END,        /* the digest of the whole file */
+	SYNC_LEAVE,      /* the file is not to be had: the old one stays */
+	SYNC_TOUCH,      /* content is the same: mode and time */
+	SYNC_SIGN,       /* asks for a signature */
+	SYNC_DELETE,     /* to be deleted when all went well */
+	SYNC_WALKED,     /* no more SIGN */
+	SYNC_PRUNE,      /* delete now */
+	SYNC_DONE,       /* the last: what has been sent */
+	SYNC_HOLE,       /* zeros that take no room, as a part of a file */
+	SYNC_HARDLINK,   /* another name of a file that is there */
+	SYNC_ATTRIBUTES, /* extended ones, of the FILE, DIRECTORY or TOUCH that comes next */
 
 	/* From both. */
 	SYNC_FAILED = 32 /* an entry: its name, and why */
 };
+
+/* Of a FILE. */
+#define SYNC_FILE_WHOLE  0x1 /* digest and content are in the record; else parts follow */
+#define SYNC_FILE_SPARSE 0x2 /* it has holes: what is zero takes no room */
 
 enum sync_kind { SYNC_KIND_FILE = 1, SYNC_KIND_DIRECTORY, SYNC_KIND_LINK, SYNC_KIND_OTHER };
 
@@ -57,11 +67,13 @@ struct sync_entry {
 	enum sync_kind kind;
 	const char *path; /* relative to the root, clean */
 	uint64_t size;    /* of a file */
-	int64_t mtime;    /* ns since 1970; of files and links */
+	int64_t mtime;    /* ns since 1970 */
 	mode_t mode;      /* permission bits, without setuid and the like */
 	const char *link; /* what a link says */
 	bool has_digest;
 	uint8_t digest[DIGEST_SIZE];
+	uint64_t file;       /* the same for all names of a file that has several; else 0 */
+	uint64_t attributes; /* a sum over the extended ones; 0: none */
 };
 
 /* Whole trees in one order: a directory right before what is in it, names by their bytes. */
@@ -157,10 +169,11 @@ struct sync_entries {
 	struct sync_shape shape;
 	mode_t mode;
 	uint64_t size;
-	int64_t mtime;
+	int64_t mtime, directory_mtime;
+	uint64_t file;
 };
 
-#define SYNC_ENTRY_MAX (2 * TREE_PATH_MAX + 64) /* bytes that one takes at most */
+#define SYNC_ENTRY_MAX (2 * TREE_PATH_MAX + 96) /* bytes that one takes at most */
 
 void sync_entries_init(struct sync_entries *); /* before each batch, at both ends */
 void sync_put_entry(struct sync_out *, struct sync_entries *, const struct sync_entry *);

@@ -30,6 +30,10 @@ def fill(top):
     return top
 
 
+def attributes(path):
+    return {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+
 def picture(top):
     found = {}
     for path in sorted(top.rglob("*")):
@@ -38,7 +42,9 @@ def picture(top):
         if stat.S_ISLNK(info.st_mode):
             content = os.readlink(path)
         elif stat.S_ISREG(info.st_mode):
-            content = (path.read_bytes(), stat.S_IMODE(info.st_mode), info.st_mtime_ns)
+            content = (path.read_bytes(), stat.S_IMODE(info.st_mode), info.st_mtime_ns, attributes(path))
+        elif stat.S_ISDIR(info.st_mode):
+            content = (stat.S_IMODE(info.st_mode), info.st_mtime_ns, attributes(path))
         found[str(path.relative_to(top))] = (stat.S_IFMT(info.st_mode), content)
     return found
 
@@ -156,6 +162,142 @@ def test_only_the_time_differs(pair):
     result = pair("--checksum")
     assert (result["files"], result["touched"], result["content_bytes"]) == (0, 1, 0)
     assert pair.same()
+
+
+def names(top):
+    """Which names are one file."""
+    files = {}
+    for path in sorted(top.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            files.setdefault(path.stat().st_ino, []).append(str(path.relative_to(top)))
+    return sorted(names for names in files.values() if len(names) > 1)
+
+
+def test_hard_links_stay_links(pair):
+    for name in ("a", "b", "big"):
+        (pair.source / name).write_bytes(os.urandom(200_000 if name == "big" else 10))
+    (pair.source / "d").mkdir()
+    os.link(pair.source / "a", pair.source / "d/a2")
+    os.link(pair.source / "a", pair.source / "z")
+    os.link(pair.source / "big", pair.source / "d/big2")
+    result = pair()
+    assert (result["files"], result["made"]) == (3, 4)
+    assert pair.same() and names(pair.target) == names(pair.source)
+    result = pair()
+    assert (result["files"], result["made"], result["touched"], result["same"]) == (0, 0, 0, 7)
+    with (pair.source / "big").open("r+b") as file:
+        file.write(b"changed in place")
+    (pair.source / "z").unlink()
+    (pair.source / "z").write_text("a file of its own")
+    os.link(pair.source / "b", pair.source / "b2")
+    pair()
+    assert pair.same() and names(pair.target) == names(pair.source)
+    (pair.source / "a").chmod(0o600)
+    os.utime(pair.source / "big", ns=(7, 7))
+    pair("--delete")
+    assert pair.same() and names(pair.target) == names(pair.source)
+    assert (pair()["files"], pair()["made"]) == (0, 0)
+
+
+def test_one_file_there_and_two_here(pair):
+    """What is touched or sent under one name does not change the other."""
+    data = os.urandom(100_000)
+    for name, time in (("x", 5), ("y", 6)):
+        (pair.source / name).write_bytes(data)
+        os.utime(pair.source / name, ns=(time, time))
+    pair.target.mkdir()
+    (pair.target / "x").write_bytes(data)
+    os.link(pair.target / "x", pair.target / "y")
+    pair()
+    assert pair.same()
+
+
+def test_holes_stay_holes(pair):
+    with (pair.source / "sparse").open("wb") as file:
+        file.write(os.urandom(5000))
+        file.seek(20 << 20)
+        file.write(os.urandom(5000))
+        file.truncate(50 << 20)
+    with (pair.source / "small").open("wb") as file:
+        file.truncate(60_000)
+    with (pair.source / "nothing").open("wb") as file:
+        file.truncate(3 << 30)
+    dense = bytes(1 << 20)
+    (pair.source / "zeros").write_bytes(dense)
+    result = pair()
+    assert result["content_bytes"] < 60_000 + 30_000 + len(dense)
+    assert result["failed"] == 0
+
+    def room(name):
+        return (pair.target / name).stat().st_blocks * 512
+
+    assert room("sparse") < 100_000 and room("small") < 8192 and room("nothing") == 0
+    assert room("zeros") == len(dense)
+    (pair.source / "nothing").unlink()
+    (pair.target / "nothing").unlink()
+    with (pair.source / "sparse").open("r+b") as file:
+        file.seek(30 << 20)
+        file.write(b"in what was a hole")
+    pair()
+    assert pair.same()
+    assert room("sparse") < 200_000
+
+
+def test_attributes_go_over(pair):
+    (pair.source / "d").mkdir()
+    for name in ("f", "g"):
+        (pair.source / name).write_text("f")
+    (pair.source / "large").write_bytes(os.urandom(100_000))
+    for name in ("f", "d", "large"):
+        os.setxattr(pair.source / name, "user.one", b"1")
+        os.setxattr(pair.source / name, "user.\xfc \n=%", bytes(range(256)))
+    pair()
+    assert pair.same()
+    assert pair()["touched"] == 0
+    os.setxattr(pair.source / "f", "user.one", b"2")
+    os.removexattr(pair.source / "d", "user.one")
+    os.setxattr(pair.source / "large", "user.two", b"")
+    os.setxattr(pair.source / "g", "user.new", b"n")
+    result = pair()
+    assert (result["files"], result["touched"]) == (0, 4)
+    assert pair.same()
+    if os.geteuid() == 0:
+        os.setxattr(pair.source / "g", "trusted.x", b"not a user's")
+        assert pair()["touched"] == 0
+
+
+def test_directories_have_their_modes_and_times(pair):
+    fill(pair.source)
+    (pair.source / "ro/in").mkdir(parents=True)
+    (pair.source / "ro/in/f").write_text("f")
+    (pair.source / "ro/in").chmod(0o500)
+    (pair.source / "ro").chmod(0o555)
+    for name in ("empty", "d", "ro"):
+        os.utime(pair.source / name, ns=(3, 3))
+    pair()
+    assert pair.same()
+    # A file is patched in place: the times of its directory stay here and there.
+    with (pair.source / "ro/in/f").open("r+") as file:
+        file.write("g")
+    with (pair.source / "d/e/g").open("r+b") as file:
+        file.write(b"changed")
+    result = pair()
+    assert (result["files"], result["made"], result["touched"]) == (2, 0, 0)
+    assert pair.same()
+    (pair.source / "d").chmod(0o711)
+    result = pair()
+    assert (result["made"], result["touched"]) == (0, 1)
+    assert pair.same()
+
+
+def test_written_again_within_a_tick_of_the_clock(pair):
+    """Of the same size, and maybe at the same time by the clock: it is sent all the same."""
+    for i in range(30):
+        (pair.source / "f").write_text(f"{2 * i:4}")
+        pair()
+        (pair.source / "f").write_text(f"{2 * i + 1:4}")
+        pair()
+        assert (pair.target / "f").read_text() == f"{2 * i + 1:4}"
 
 
 def test_checksum_finds_what_time_does_not(pair):

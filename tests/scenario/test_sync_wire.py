@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import ctypes
+import os
 import queue
 
 import grpc
@@ -14,8 +15,10 @@ from towline_cli import Cli
 API = towline_api.load()
 REQUEST, RESPONSE = API["towline.v1.SyncTreeRequest"], API["towline.v1.SyncTreeResponse"]
 ENTRIES, LISTED, SIGNATURE, BLOCKS, RECEIPT = range(1, 6)
-DIRECTORY, LINK, FILE, LITERAL, COPY, END, LEAVE, TOUCH, SIGN, DELETE, WALKED, PRUNE, DONE = range(16, 29)
+(DIRECTORY, LINK, FILE, LITERAL, COPY, END, LEAVE, TOUCH, SIGN, DELETE, WALKED, PRUNE, DONE, HOLE, HARDLINK,
+ ATTRIBUTES) = range(16, 32)
 FAILED = 32
+PROTOCOL = 1
 UPLOAD, DOWNLOAD = 1, 2
 
 
@@ -55,13 +58,25 @@ def small(path, content):
                   digest(content), text(content))
 
 
+def directory(path, mode=0o755, time=0):
+    return record(DIRECTORY, text(path), number(mode), number(2 * time), number(0))
+
+
+def large(path, size, how=0, time=0):
+    return record(FILE, text(path), number(size), number(0o644), number(2 * time), number(how))
+
+
+def attributes(**values):
+    return record(ATTRIBUTES, *[text(f"user.{name}".encode()) + text(value) for name, value in values.items()])
+
+
 def counts(items=0, literal=0, received=0):
     return number(items) + number(literal) + number(received) + bytes(9)
 
 
 def entry(kind, path, size=0):
     return bytes([kind | 0x40 | (0x20 if size else 0)]) + number(0) + number(0) + text(path) + (
-        number(size) if size else b"") + (b"\0" if kind != 2 else b"")
+        number(size) if size else b"") + b"\0"
 
 
 def records_of(stream):
@@ -81,7 +96,7 @@ class Sandbox:
 
     def __call__(self, *records, direction=UPLOAD, cut=1 << 16, **fields):
         """What it answers to these records."""
-        fields = {"sandbox": self.ready.name, "path": "tree", **fields}
+        fields = {"sandbox": self.ready.name, "path": "tree", "protocol": PROTOCOL, **fields}
         stream = b"".join(records)
 
         def requests():
@@ -89,7 +104,9 @@ class Sandbox:
             for at in range(0, len(stream), cut):
                 yield REQUEST(data=stream[at : at + cut])
 
-        return records_of(b"".join(r.data for r in self.call(requests(), timeout=30)))
+        answer = list(self.call(requests(), timeout=30))
+        assert (answer[0].protocol, answer[0].data) == (PROTOCOL, b"")
+        return records_of(b"".join(r.data for r in answer))
 
 
 @pytest.fixture
@@ -99,7 +116,7 @@ def sandbox(ready):
 
 @pytest.mark.parametrize("cut", [1, 7, 1 << 16])
 def test_records_by_hand(sandbox, cut):
-    answer = sandbox(record(DIRECTORY, text(b"d"), number(0o755)), small(b"d/f", b"content"),
+    answer = sandbox(directory(b"d"), small(b"d/f", b"content"),
                      record(LINK, text(b"l"), text(b"/x"), number(0)), record(WALKED),
                      record(DONE, counts(3, 7)), cut=cut)
     # It need not have listed before it is told what to make.
@@ -109,7 +126,7 @@ def test_records_by_hand(sandbox, cut):
 
 
 BAD = {
-    "a path that leads out": record(DIRECTORY, text(b"../x"), number(0o755)),
+    "a path that leads out": directory(b"../x"),
     "an absolute path": small(b"/x", b"x"),
     "a path with an empty name": small(b"a//x", b"x"),
     "a path with a NUL": small(b"a\0x", b"x"),
@@ -121,8 +138,20 @@ BAD = {
     "a damaged record": record(TOUCH, b"\x05ab"),
     "deletions nobody asked for": record(DELETE, text(b"kept"), number(0)),
     "pruning nobody asked for": record(PRUNE, number(0)),
-    "a file within a file": record(FILE, text(b"x"), number(9), number(0), number(0), number(0)) * 2,
-    "done within a file": record(FILE, text(b"x"), number(9), number(0), number(0), number(0)) + record(DONE, counts(1)),
+    "a file within a file": large(b"x", 9) * 2,
+    "done within a file": large(b"x", 9) + record(DONE, counts(1)),
+    "a hole of no file": record(HOLE, number(1)),
+    "too long a hole": large(b"x", 1 << 40) + record(HOLE, number((64 << 20) + 1)),
+    "a file of a kind that is not known": large(b"x", 9, 4),
+    "a hard link that leads out": record(HARDLINK, text(b"h"), text(b"../x"), number(0), number(0)),
+    "an absolute hard link": record(HARDLINK, text(b"h"), text(b"/etc/passwd"), number(0), number(0)),
+    "attributes of nothing": attributes(a=b"b") + record(WALKED),
+    "attributes of a link": attributes(a=b"b") + record(LINK, text(b"l"), text(b"x"), number(0)),
+    "attributes that speak of rights": record(ATTRIBUTES, text(b"security.capability"), text(b"x")) + small(b"x", b"x"),
+    "attributes without a name": record(ATTRIBUTES, text(b"user."), text(b"x")),
+    "too long a name of an attribute": record(ATTRIBUTES, text(b"user." + b"x" * 300), text(b"x")),
+    "too many attributes": attributes(a=bytes(65536)),
+    "damaged attributes": record(ATTRIBUTES, text(b"user.a")),
     "a link to nowhere": record(LINK, text(b"l"), text(b""), number(0)),
 }
 
@@ -151,8 +180,7 @@ def test_entries_that_fail(sandbox):
     sandbox.tree.mkdir()
     (sandbox.tree / "extra").write_text("x")
     (sandbox.tree / "basis").write_text("0123456789")
-    big = record(FILE, text(b"big"), number(100), number(0o644), number(0), number(0))
-    forged = record(FILE, text(b"basis"), number(5), number(0o644), number(0), number(0))
+    big, forged = large(b"big", 100), large(b"basis", 5)
     with fails(grpc.StatusCode.ABORTED, "4 entries"):
         sandbox(small(b"none/f", b"x"), small(b"good", b"x"), big, record(LITERAL, b"too short"), record(END, bytes(16)),
                 forged, record(COPY, number(0), number(5)), record(END, bytes(16)),
@@ -186,6 +214,55 @@ def test_init_is_checked(sandbox, fields):
         sandbox(**fields)
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 1 << 31])
+def test_a_protocol_that_is_not_spoken(sandbox, protocol):
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, f"protocol: {protocol};"):
+        sandbox(record(DONE, counts()), protocol=protocol)
+    assert not sandbox.tree.exists()
+
+
+def test_records_of_files(sandbox):
+    """Holes, hard links, attributes, and what directories have in the end."""
+    sandbox.tree.mkdir()
+    content = b"x" + bytes(1_000_000) + b"y"
+    sandbox(directory(b"d", 0o500, 5), directory(b"d/e", 0o750, 6), attributes(a=b"1", b=b"2"), small(b"d/f", b"content"),
+            large(b"s", len(content), 2, 10**9), record(LITERAL, b"x"), record(HOLE, number(1_000_000)),
+            record(LITERAL, b"y"), record(END, digest(content)),
+            record(HARDLINK, text(b"d/e/h"), text(b"s"), number(len(content)), number(2 * 10**9)),
+            attributes(), record(TOUCH, text(b"d/f"), number(0o600), number(0)),
+            record(WALKED), record(DONE, counts(6, 9)))
+    f, s = sandbox.tree / "d/f", sandbox.tree / "s"
+    assert s.read_bytes() == content and s.stat().st_blocks * 512 < 100_000
+    assert s.samefile(sandbox.tree / "d/e/h")
+    assert os.listxattr(f) == [] and f.stat().st_mode & 0o777 == 0o600
+    info = [(sandbox.tree / name).stat() for name in ("d", "d/e")]
+    assert [(i.st_mode & 0o777, i.st_mtime_ns) for i in info] == [(0o500, 5), (0o750, 6)]
+    sandbox(attributes(c=b"3"), record(TOUCH, text(b"d/f"), number(0o600), number(0)), record(WALKED),
+            record(DONE, counts(1)))
+    assert {name: os.getxattr(f, name) for name in os.listxattr(f)} == {"user.c": b"3"}
+    (sandbox.tree / "d").chmod(0o700)
+
+
+def test_a_hard_link_to_what_it_should_not_be(sandbox):
+    """Nothing is linked to what is no file, is another, or was to be left out."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "old").write_text("old")
+    (sandbox.tree / "secret").write_text("old")
+    (sandbox.tree / "l").symlink_to("old")
+    for name in ("old", "secret"):
+        os.utime(sandbox.tree / name, ns=(0, 0))
+
+    def link(first, size, time=0):
+        return record(HARDLINK, text(b"h"), text(first), number(size), number(2 * time))
+
+    for bad in (link(b"old", 4), link(b"old", 3, 10**10), link(b"l", 3), link(b"none", 3), link(b"secret", 3)):
+        with fails(grpc.StatusCode.ABORTED, "1 entries"):
+            sandbox(bad, record(WALKED), record(DONE, counts(1)), exclude=["secret"])
+    assert not (sandbox.tree / "h").exists()
+    sandbox(link(b"old", 3), record(WALKED), record(DONE, counts(1)))
+    assert (sandbox.tree / "h").samefile(sandbox.tree / "old")
+
+
 def test_sources_are_checked(sandbox):
     with fails(grpc.StatusCode.NOT_FOUND):
         sandbox(direction=DOWNLOAD)
@@ -200,6 +277,9 @@ def test_sources_are_checked(sandbox):
         record(ENTRIES, entry(1, b"b", 1), entry(1, b"a", 1)),
         record(ENTRIES, entry(1, b"../a", 1)),
         record(ENTRIES, b"\xff\xff"),
+        record(ENTRIES, bytes([0xC1]) + number(0) + number(0) + text(b"x") + b"\0\0"),
+        record(ENTRIES, bytes([0xC1]) + number(0) + number(0) + text(b"x") + b"\0\x04"),
+        record(ENTRIES, bytes([0xC1]) + number(0) + number(0) + text(b"x") + b"\0\x02short"),
         record(LISTED) * 2,
         record(SIGNATURE, number(10), number(2048), number(0)),
         record(BLOCKS, bytes(12)),
@@ -232,8 +312,8 @@ def test_a_client_that_goes(sandbox):
     gate = queue.Queue()
 
     def requests():
-        yield REQUEST(init={"direction": UPLOAD, "sandbox": sandbox.ready.name, "path": "tree"})
-        yield REQUEST(data=record(FILE, text(b"f"), number(100), number(0o644), number(0), number(0)))
+        yield REQUEST(init={"direction": UPLOAD, "sandbox": sandbox.ready.name, "path": "tree", "protocol": PROTOCOL})
+        yield REQUEST(data=large(b"f", 100))
         yield REQUEST(data=record(LITERAL, b"half"))
         gate.get()
 
@@ -248,8 +328,9 @@ def test_a_client_that_goes(sandbox):
 class Liar(grpc.GenericRpcHandler):
     """A gateway that answers SyncTree with these bytes, whatever it is asked."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, protocol):
         self.stream = stream
+        self.protocol = protocol
 
     def service(self, details):
         if details.method != "/towline.v1.Files/SyncTree":
@@ -258,6 +339,7 @@ class Liar(grpc.GenericRpcHandler):
             self.answer, request_deserializer=REQUEST.FromString, response_serializer=RESPONSE.SerializeToString)
 
     def answer(self, requests, context):
+        yield RESPONSE(protocol=self.protocol)
         yield RESPONSE(data=self.stream)
         with contextlib.suppress(grpc.RpcError, Exception):
             for _ in requests:
@@ -265,8 +347,8 @@ class Liar(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def lying(stream, folder):
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), handlers=[Liar(stream)])
+def lying(stream, folder, protocol=PROTOCOL):
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), handlers=[Liar(stream, protocol)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -285,6 +367,15 @@ def test_a_source_that_lies_to_the_client(what, tmp_path):
         assert [p.name for p in cli.here.iterdir()] == ["tree"]
 
 
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_sandbox_of_another_protocol(protocol, tmp_path):
+    with lying(small(b"f", b"x") + record(DONE, counts(1, 1)), tmp_path, protocol) as cli:
+        (cli.here / "tree").mkdir()
+        for words in (("box:tree", "tree"), ("tree", "box:tree")):
+            assert f"the sandbox syncs by protocol {protocol}, and this program by 1" in cli("sync", *words, code=1).err
+        assert list((cli.here / "tree").iterdir()) == []
+
+
 def test_a_source_that_writes_where_it_should_not(tmp_path):
     """By way of links it has made, or that are there; a link out is not made at all."""
     out = tmp_path / "out"
@@ -292,7 +383,7 @@ def test_a_source_that_writes_where_it_should_not(tmp_path):
     stream = (record(LINK, text(b"up"), text(b"../.."), number(0)) + small(b"up/pwned", b"x")
               + record(LINK, text(b"abs"), text(str(out).encode()), number(0)) + small(b"abs/pwned", b"x")
               + record(LINK, text(b"in"), text(b"."), number(0)) + small(b"in/pwned", b"x")
-              + small(b"mine/pwned", b"x") + record(DIRECTORY, text(b"setuid"), number(0o7777))
+              + small(b"mine/pwned", b"x") + directory(b"setuid", 0o7777)
               + small(b"\x1b]0;title\x07", b"x") + small(b"no\xff", b"x"))
     with lying(stream + record(DONE, counts(10, 6)), tmp_path / "cli") as cli:
         tree = cli.here / "tree"

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -425,6 +426,93 @@ static void part_files_of_the_dead_are_removed(void **state)
 	assert_false(is_there(t->target, ".towline-sync-0123456789abcdee"));
 }
 
+static ino_t inode_of(int root, const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st.st_ino;
+}
+
+static void names_of_one_file_stay_that(void **state)
+{
+	const struct sync_options o = { .prune = true };
+	struct trees *t = *state;
+
+	write_text(t->source, "a", "a");
+	write_random(t->source, "large", 300000, 1);
+	assert_int_equal(linkat(t->source, "a", t->source, "b", 0), 0);
+	assert_int_equal(linkat(t->source, "large", t->source, "z", 0), 0);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.links, 2);
+	assert_int_equal(inode_of(t->target, "a"), inode_of(t->target, "b"));
+	assert_int_equal(inode_of(t->target, "large"), inode_of(t->target, "z"));
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.same, 4);
+
+	/* Patched under its first name; a link in the place of a directory. */
+	int fd = openat(t->source, "z", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "changed", 7, 150000), 7);
+	close(fd);
+	assert_int_equal(unlinkat(t->target, "b", 0), 0);
+	assert_int_equal(mkdirat(t->target, "b", 0700), 0);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.failed, 0);
+	assert_same_file(t, "z");
+	assert_int_equal(inode_of(t->target, "large"), inode_of(t->target, "z"));
+	sync_well(t, &o);
+	assert_int_equal(inode_of(t->target, "a"), inode_of(t->target, "b"));
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.same, 4);
+}
+
+static void holes_attributes_and_times_of_directories(void **state)
+{
+	const struct sync_options o = { .prune = false };
+	const struct timespec times[2] = { { .tv_sec = 7 }, { .tv_sec = 7, .tv_nsec = 8 } };
+	struct trees *t = *state;
+	struct stat st;
+	char value[8];
+
+	write_text(t->source, "holes", "x");
+	int fd = openat(t->source, "holes", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, 200 << 20), 0);
+	assert_int_equal(pwrite(fd, "y", 1, 100 << 20), 1);
+	bool kept = fsetxattr(fd, "user.x", "value", 5, 0) == 0; /* not on every file system */
+	close(fd);
+	assert_int_equal(mkdirat(t->source, "d", 0755), 0);
+	write_text(t->source, "d/f", "f");
+	assert_int_equal(fchmodat(t->source, "d", 0555, 0), 0);
+	assert_int_equal(utimensat(t->source, "d", times, 0), 0);
+	sync_well(t, &o);
+	assert_int_equal(fstatat(t->target, "holes", &st, 0), 0);
+	assert_true(st.st_size == 200 << 20 && st.st_blocks < 200);
+	assert_true(t->from.counts.literal < 100000);
+	fd = openat(t->target, "holes", O_RDONLY | O_CLOEXEC);
+	if (kept)
+		assert_int_equal(fgetxattr(fd, "user.x", value, sizeof(value)), 5);
+	close(fd);
+	assert_int_equal(fstatat(t->target, "d", &st, 0), 0);
+	assert_int_equal(st.st_mode & 0777, 0555);
+	assert_true(st.st_mtim.tv_sec == 7 && st.st_mtim.tv_nsec == 8);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.same, 3);
+}
+
+/* One that is written right behind the sync, which its time may not tell. */
+static void what_is_written_in_one_tick_is_seen(void **state)
+{
+	const struct sync_options o = { .prune = false };
+	struct trees *t = *state;
+
+	for (const char *at = "abcdefghijklmnopqrstuvwxyz"; *at != '\0'; at++) {
+		write_file(t->source, "f", at, 1);
+		sync_well(t, &o);
+		assert_int_equal(t->from.counts.files, 1);
+	}
+	assert_same_file(t, "f");
+}
+
 static void try_without_memory(void *cookie)
 {
 	struct trees *t = cookie;
@@ -454,6 +542,7 @@ static void no_memory(void **state)
 
 	fill(t->source);
 	write_random(t->source, "large", 310000, 1);
+	assert_int_equal(linkat(t->source, "large", t->source, "name", 0), 0);
 	alloc_torture(try_without_memory, t);
 }
 
@@ -469,6 +558,9 @@ int main(void)
 		TREES(what_is_kept_keeps_its_directory),
 		TREES(nothing_is_deleted_when_something_failed),
 		TREES(part_files_of_the_dead_are_removed),
+		TREES(names_of_one_file_stay_that),
+		TREES(holes_attributes_and_times_of_directories),
+		TREES(what_is_written_in_one_tick_is_seen),
 		TREES(no_memory),
 	};
 

@@ -43,7 +43,7 @@ static ssize_t pull(void *cookie, const void **bytes, struct err *err)
 }
 
 static const struct sync_entry entries[] = {
-	{ .kind = SYNC_KIND_DIRECTORY, .path = "a", .mode = 0755 },
+	{ .kind = SYNC_KIND_DIRECTORY, .path = "a", .mode = 0755, .mtime = 1000, .attributes = 1 },
 	{ .kind = SYNC_KIND_FILE, .path = "a/b", .mode = 0644, .size = 0, .mtime = 1 },
 	{ .kind = SYNC_KIND_FILE,
 	    .path = "a/bc",
@@ -60,8 +60,20 @@ static const struct sync_entry entries[] = {
 	{ .kind = SYNC_KIND_LINK, .path = "b", .mode = 0644, .link = "../x", .mtime = -5 },
 	{ .kind = SYNC_KIND_OTHER, .path = "c", .mode = 0600 },
 	{ .kind = SYNC_KIND_FILE, .path = "d/n0001.txt", .mode = 0600, .size = 4096, .mtime = 9 },
-	{ .kind = SYNC_KIND_FILE, .path = "d/n0002.txt", .mode = 0600, .size = 4096, .mtime = 8 },
-	{ .kind = SYNC_KIND_FILE, .path = "d/n0003.txt", .mode = 0600, .size = 4096, .mtime = 7 },
+	{ .kind = SYNC_KIND_DIRECTORY, .path = "d/n0001.u", .mode = 0600, .mtime = -1 },
+	{ .kind = SYNC_KIND_FILE,
+	    .path = "d/n0002.txt",
+	    .mode = 0600,
+	    .size = 4096,
+	    .mtime = 8,
+	    .file = 65536 },
+	{ .kind = SYNC_KIND_FILE,
+	    .path = "d/n0003.txt",
+	    .mode = 0600,
+	    .size = 4096,
+	    .mtime = 7,
+	    .file = 1,
+	    .attributes = UINT64_MAX },
 	{ .kind = SYNC_KIND_FILE, .path = "d/n0010.txt", .mode = 0600, .size = 4096, .mtime = 7 },
 	{ .kind = SYNC_KIND_FILE, .path = "d/n0010.txtt", .mode = 0600, .size = 4097, .mtime = 7 },
 	{ .kind = SYNC_KIND_FILE,
@@ -107,8 +119,9 @@ static void get_all(struct sync_in *in)
 		assert_string_equal(e.path, entries[i].path);
 		assert_int_equal(e.mode, entries[i].mode);
 		assert_true(e.size == entries[i].size);
-		assert_true(e.mtime == entries[i].mtime || e.kind == SYNC_KIND_DIRECTORY ||
-		    e.kind == SYNC_KIND_OTHER);
+		assert_true(e.mtime == entries[i].mtime || e.kind == SYNC_KIND_OTHER);
+		assert_true(e.file == entries[i].file);
+		assert_true(e.attributes == entries[i].attributes);
 		if (e.kind == SYNC_KIND_LINK)
 			assert_string_equal(e.link, entries[i].link);
 		assert_int_equal(e.has_digest, entries[i].has_digest);
