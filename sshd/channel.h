@@ -11,22 +11,22 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "sshd/conn.h"
+#include "sshd/client.h"
 
 struct channels;
 
 #define CHANNELS_MAX 64 /* open on a connection; more are refused: "resource shortage" */
 
-struct channels *channels_create(struct conn *, struct err *);
+struct channels *channels_create(struct client *, struct err *);
 
 /* Ends all calls; no callback after. libssh's channels go with its session. NULL is legal. */
 void channels_free(struct channels *);
 
 /* A channel to open, a request of a channel, or a global request. Answers it: with libssh's
- * reply functions and conn_flush(). The message is the caller's and dead after. */
+ * reply functions and client_flush(). The message is the caller's and dead after. */
 void channels_message(struct channels *, ssh_message);
 
-/* conn_write() takes bytes again. */
+/* client_write() takes bytes again. */
 void channels_writable(struct channels *);
 
 /* A line for the person at the other end: to stderr of each channel that runs a command. */
