@@ -45,7 +45,7 @@ int claim_target_of(struct claim_target *t, int dir, const char *name, struct er
 	return 0;
 }
 
-static bool is_same(const struct claim_target *a, const struct claim_target *b)
+bool claim_target_is(const struct claim_target *a, const struct claim_target *b)
 {
 	return a->device == b->device && a->directory == b->directory &&
 	    memcmp(a->name, b->name, sizeof(a->name)) == 0;
@@ -58,7 +58,7 @@ int claims_take(
 
 	pthread_mutex_lock(&c->lock);
 	for (other = c->first; other != NULL; other = other->next)
-		if (is_same(&other->target, target))
+		if (claim_target_is(&other->target, target))
 			break;
 	if (other == NULL) {
 		*claim = (struct claim){ .next = c->first, .owner = c, .target = *target };
@@ -110,7 +110,7 @@ bool claims_find(struct claims *c, const struct claim_target *target, const char
 		/* The latest first. */
 		const struct claim_record *r =
 		    &c->kept[(c->next + (size_t)2 * CLAIMS_KEPT - 1 - i) % CLAIMS_KEPT];
-		found = strcmp(r->id, id) == 0 && is_same(&r->target, target);
+		found = strcmp(r->id, id) == 0 && claim_target_is(&r->target, target);
 		if (found)
 			*record = *r;
 	}

@@ -48,6 +48,7 @@ struct claims *claims_create(void); /* NULL: no memory */
 void claims_free(struct claims *);  /* asserts that nothing is claimed; NULL is legal */
 
 int claim_target_of(struct claim_target *, int dir, const char *name, struct err *);
+bool claim_target_is(const struct claim_target *, const struct claim_target *);
 
 /* ABORTED: somebody has it. */
 int claims_take(struct claims *, struct claim *, const struct claim_target *, struct err *);

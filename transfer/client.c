@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "transfer/client_transfer.h"
+#include "transfer/put_pieces.h"
 
 #define PROGRESS_MS 100
 
@@ -17,6 +18,7 @@ static void transfer_free(struct transfer *t)
 	outflow_free(t->out);
 	inflow_free(t->in);
 	fetch_free(t->fetch);
+	put_pieces_free(t->put.pieces);
 	timer_free(t->progress);
 	timer_free(t->put.again);
 	digest_free(t->put.hash);
@@ -45,7 +47,7 @@ static void run_done(struct post *post)
 void transfer_check_done(struct transfer *t)
 {
 	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->fetch != NULL ||
-	    t->post.pending)
+	    t->put.pieces != NULL || t->post.pending)
 		return;
 	if (t->err.code != GRPC_OK && t->try_again != NULL && t->try_again(t))
 		return;
@@ -84,6 +86,8 @@ void transfer_fail(struct transfer *t, const struct err *err)
 		inflow_abort(t->in, err);
 	if (t->fetch != NULL)
 		fetch_stop(t->fetch, err);
+	if (t->put.pieces != NULL)
+		put_pieces_stop(t->put.pieces, err);
 	transfer_check_done(t);
 }
 

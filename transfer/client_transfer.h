@@ -9,20 +9,26 @@
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
+#include "transfer/ranges.h"
 
 #define PUT_ID_SIZE 33
 
 /* Of an upload of a file: what it takes to try again, and, of either, to see whether there
  * is any need. */
+struct put_pieces;
 struct transfer_put {
-	char id[PUT_ID_SIZE];    /* "": it cannot be resumed */
-	bool known;              /* ${st} is the file as it was at first */
-	struct stat st;          /* its size less ${base} */
-	uint64_t base;           /* where in the file what is sent begins */
-	uint64_t from;           /* where this attempt begins, from ${base} */
-	struct rpc_unary *query; /* while ${working} */
-	struct timer *again;     /* likewise */
-	uint64_t until_ms;       /* no more attempts after; 0: none has failed */
+	char id[PUT_ID_SIZE];      /* "": it cannot be resumed */
+	bool known;                /* ${st} is the file as it was at first */
+	struct stat st;            /* its size less ${base} */
+	uint64_t base;             /* where in the file what is sent begins */
+	uint64_t from;             /* where this attempt begins, from ${base} */
+	struct ranges durable;     /* what is there already */
+	struct put_pieces *pieces; /* under way, before what is left goes up in one stream */
+	uint64_t writer;           /* of them; 0: there were none */
+	bool one_stream;           /* the other end knows no pieces */
+	struct rpc_unary *query;   /* while ${working} */
+	struct timer *again;       /* likewise */
+	uint64_t until_ms;         /* no more attempts after; 0: none has failed */
 	unsigned delay_ms;
 	bool taken;   /* an attempt has got as far as the sandbox */
 	bool refused; /* ${err} came from the other end: another attempt may do better */
@@ -78,6 +84,10 @@ struct transfer *transfer_create(struct loop *, const struct transfer_request *,
 void transfer_free_unstarted(struct transfer *);
 
 int transfer_call(struct transfer *, const char *path, const struct framed_ops *, struct err *);
+
+/* The first message of an upload; with ${piece} of that alone. */
+int transfer_send_metadata(
+    struct transfer *, struct framed *, const struct range *piece, struct err *);
 
 /* Ends everything that still runs; done() comes when it has. */
 void transfer_fail(struct transfer *, const struct err *);

@@ -4,7 +4,7 @@
 
 #include "base/digest.h"
 
-#define VERSION 2
+#define VERSION 3
 
 /* Where things are in a slot; numbers are little-endian. */
 enum field {
@@ -12,15 +12,18 @@ enum field {
 	FIELD_VERSION = 8,
 	FIELD_FLAGS = 12,
 	FIELD_SEQUENCE = 16,
-	FIELD_DURABLE = 24,
-	FIELD_SIZE = 32,
-	FIELD_PROMISE = 40,
-	FIELD_EXPECTED = 48,
-	FIELD_ID = 80, /* with NULs to its end */
+	FIELD_SIZE = 24,
+	FIELD_PROMISE = 32,
+	FIELD_COUNT = 36, /* of ranges */
+	FIELD_EXPECTED = 40,
+	FIELD_ID = 72, /* with NULs to its end */
 	FIELD_BOOT = FIELD_ID + JOURNAL_ID_MAX,
 	FIELD_STORED = FIELD_BOOT + 8,
-	FIELD_CHECKSUM = FIELD_STORED + 8,
+	FIELD_RANGES = FIELD_STORED + 8,
+	FIELD_CHECKSUM = FIELD_RANGES + RANGES_MAX * 16,
 };
+
+_Static_assert(FIELD_CHECKSUM + DIGEST_SIZE <= JOURNAL_SLOT, "a slot has room for all");
 
 #define FLAG_SIZE_KNOWN 1U
 
@@ -48,9 +51,13 @@ void journal_encode(const struct journal *j, uint8_t slot[static JOURNAL_SLOT])
 	put(slot + FIELD_VERSION, VERSION, 4);
 	put(slot + FIELD_FLAGS, j->size_known ? FLAG_SIZE_KNOWN : 0, 4);
 	put(slot + FIELD_SEQUENCE, j->sequence, 8);
-	put(slot + FIELD_DURABLE, j->durable, 8);
 	put(slot + FIELD_SIZE, j->size, 8);
 	put(slot + FIELD_PROMISE, j->promise, 4);
+	put(slot + FIELD_COUNT, j->durable.count, 4);
+	for (size_t i = 0; i < j->durable.count; i++) {
+		put(slot + FIELD_RANGES + 16 * i, j->durable.at[i].begin, 8);
+		put(slot + FIELD_RANGES + 16 * i + 8, j->durable.at[i].end, 8);
+	}
 	memcpy(slot + FIELD_EXPECTED, j->expected, sizeof(j->expected));
 	memcpy(slot + FIELD_ID, j->id, strnlen(j->id, JOURNAL_ID_MAX));
 	put(slot + FIELD_BOOT, j->boot, 8);
@@ -61,6 +68,15 @@ void journal_encode(const struct journal *j, uint8_t slot[static JOURNAL_SLOT])
 off_t journal_offset(const struct journal *j)
 {
 	return (off_t)(j->sequence % 2 * JOURNAL_SLOT);
+}
+
+static bool decode_ranges(const uint8_t slot[static JOURNAL_SLOT], struct ranges *r)
+{
+	*r = (struct ranges){ .count = get(slot + FIELD_COUNT, 4) };
+	for (size_t i = 0; i < r->count && i < RANGES_MAX; i++)
+		r->at[i] = (struct range){ get(slot + FIELD_RANGES + 16 * i, 8),
+			get(slot + FIELD_RANGES + 16 * i + 8, 8) };
+	return ranges_are_sound(r);
 }
 
 static bool decode_slot(const uint8_t slot[static JOURNAL_SLOT], struct journal *j)
@@ -76,7 +92,6 @@ static bool decode_slot(const uint8_t slot[static JOURNAL_SLOT], struct journal 
 		return false;
 	*j = (struct journal){
 		.sequence = get(slot + FIELD_SEQUENCE, 8),
-		.durable = get(slot + FIELD_DURABLE, 8),
 		.size_known = (flags & FLAG_SIZE_KNOWN) != 0,
 		.size = get(slot + FIELD_SIZE, 8),
 		.promise = (uint32_t)get(slot + FIELD_PROMISE, 4),
@@ -87,8 +102,9 @@ static bool decode_slot(const uint8_t slot[static JOURNAL_SLOT], struct journal 
 	memcpy(j->id, slot + FIELD_ID, JOURNAL_ID_MAX);
 	/* A checksum keeps accidents out, not somebody who writes one: so no number here may
 	 * be one that arithmetic with it would trip over. */
-	return j->durable <= INT64_MAX && j->size <= INT64_MAX &&
-	    (!j->size_known || j->durable <= j->size) && journal_id_is_valid(j->id);
+	return decode_ranges(slot, &j->durable) && j->size <= INT64_MAX &&
+	    ranges_end(&j->durable) <= (j->size_known ? j->size : INT64_MAX) &&
+	    journal_id_is_valid(j->id);
 }
 
 bool journal_decode(const uint8_t *bytes, size_t len, struct journal *j)

@@ -15,13 +15,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "transfer/ranges.h"
+
 #define JOURNAL_SLOT   ((size_t)512) /* a sector: what a disk writes whole */
 #define JOURNAL_SIZE   (2 * JOURNAL_SLOT)
 #define JOURNAL_ID_MAX 64 /* characters of an upload_id */
 
 struct journal {
-	uint64_t sequence; /* of the slot it was read from; the next one to write is one more */
-	uint64_t durable;  /* bytes from the file's start that a sync has confirmed */
+	uint64_t sequence;     /* of the slot it was read from; the next one to write is one more */
+	struct ranges durable; /* what a sync has confirmed */
 	bool size_known;
 	uint64_t size;    /* of the whole file, as promised */
 	uint32_t promise; /* enum place_digest: what ${expected} is */

@@ -220,8 +220,8 @@ static int open_journal(struct part *p, const char *target, struct err *err)
 	return err_set(err, GRPC_ABORTED, "%s: its journal is being changed", target);
 }
 
-static int check_begun(const struct part *p, const char *target, const struct journal *wanted,
-    uint64_t offset, struct err *err)
+int part_check(
+    const struct part *p, const char *target, const struct journal *wanted, struct err *err)
 {
 	const struct journal *had = &p->state;
 
@@ -235,29 +235,49 @@ static int check_begun(const struct part *p, const char *target, const struct jo
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s: this upload_id was begun with another digest; take another, or abort it",
 		    target);
-	if (offset > had->durable)
-		return err_set(err, GRPC_OUT_OF_RANGE,
-		    "%s: offset %" PRIu64 ", but %" PRIu64 " bytes are durable; go on from there",
-		    target, offset, had->durable);
 	return 0;
 }
 
-/* Both files are open and locked. */
-static int go_on(struct part *p, const char *target, const struct journal *wanted, uint64_t offset,
-    uint64_t present, struct err *err)
+/* Locks both files, and sees what there is; ${present} gets the bytes of the part file. */
+static int take_up(struct part *p, int dir, const char *target, const struct journal *wanted,
+    uint64_t *present, struct err *err)
 {
+	struct stat st = { 0 };
 	struct journal j;
-	bool known = read_journal_of(p->journal, wanted->id, &j) && j.durable <= present;
 
-	p->state = known ? j : *wanted;
-	if (check_begun(p, target, wanted, offset, err) != 0) {
-		if (!known)
-			part_remove(p);
+	*p = (struct part)PART_NONE;
+	p->dir = dir;
+	name_resumable(p, target, wanted->id);
+	if (open_locked(p, target, &st, err) != 0 || open_journal(p, target, err) != 0)
 		return -1;
-	}
-	/* What will be written over is not durable from now on. */
-	p->state.durable = offset;
+	*present = (uint64_t)st.st_size;
+	bool known =
+	    read_journal_of(p->journal, wanted->id, &j) && ranges_end(&j.durable) <= *present;
+	p->state = known ? j : *wanted;
 	p->state.boot = wanted->boot;
+	return part_check(p, target, wanted, err);
+}
+
+static int check_offset(struct part *p, const char *target, uint64_t offset, struct err *err)
+{
+	uint64_t durable = ranges_prefix(&p->state.durable);
+
+	if (offset <= durable)
+		return 0;
+	err_set(err, GRPC_OUT_OF_RANGE,
+	    "%s: offset %" PRIu64 ", but %" PRIu64 " bytes are durable; go on from there", target,
+	    offset, durable);
+	/* What has just been made is of no use. */
+	if (p->state.sequence == 0)
+		part_remove(p);
+	return -1;
+}
+
+/* What will be written over is not durable from now on. */
+static int cut(
+    struct part *p, const char *target, uint64_t offset, uint64_t present, struct err *err)
+{
+	ranges_remove(&p->state.durable, (struct range){ offset, UINT64_MAX });
 	if (write_journal(p, err) != 0)
 		return -1;
 	if (present > offset && ftruncate(p->fd, (off_t)offset) != 0)
@@ -268,15 +288,23 @@ static int go_on(struct part *p, const char *target, const struct journal *wante
 int part_resume(struct part *p, int dir, const char *target, const struct journal *wanted,
     uint64_t offset, struct err *err)
 {
-	struct stat st = { 0 };
+	uint64_t present;
 
-	*p = (struct part)PART_NONE;
-	p->dir = dir;
-	name_resumable(p, target, wanted->id);
-	if (open_locked(p, target, &st, err) == 0 && open_journal(p, target, err) == 0 &&
-	    go_on(p, target, wanted, offset, (uint64_t)st.st_size, err) == 0)
+	if (take_up(p, dir, target, wanted, &present, err) == 0 &&
+	    check_offset(p, target, offset, err) == 0 && cut(p, target, offset, present, err) == 0)
 		return 0;
 	/* What an earlier one has left stays for a later one. */
+	close_files(p);
+	return -1;
+}
+
+int part_join(
+    struct part *p, int dir, const char *target, const struct journal *wanted, struct err *err)
+{
+	uint64_t present;
+
+	if (take_up(p, dir, target, wanted, &present, err) == 0 && write_journal(p, err) == 0)
+		return 0;
 	close_files(p);
 	return -1;
 }
@@ -294,16 +322,29 @@ static int sync_directory(int dir)
 	return r;
 }
 
-int part_sync(struct part *p, uint64_t upto, struct err *err)
+int part_flush(const struct part *p, struct err *err)
 {
-	if (fdatasync(p->fd) != 0)
-		return err_sys(err, errno, "sync");
+	return fdatasync(p->fd) == 0 ? 0 : err_sys(err, errno, "sync");
+}
+
+int part_note(struct part *p, struct range range, struct err *err)
+{
 	if (p->journal < 0)
 		return 0;
 	if (!p->named)
 		sync_directory(p->dir);
 	p->named = true;
-	p->state.durable = upto;
+	if (!ranges_add(&p->state.durable, range))
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many ranges of it are durable");
+	return write_journal(p, err);
+}
+
+int part_unnote(struct part *p, struct range range, struct err *err)
+{
+	if (!ranges_overlap(&p->state.durable, range))
+		return 0;
+	if (!ranges_remove(&p->state.durable, range))
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many ranges of it are durable");
 	return write_journal(p, err);
 }
 
@@ -336,7 +377,7 @@ int part_publish(struct part *p, const char *target, bool replace, struct err *e
 
 void part_leave(struct part *p)
 {
-	if (p->fd >= 0 && (p->journal < 0 || p->state.durable == 0))
+	if (p->fd >= 0 && (p->journal < 0 || p->state.durable.count == 0))
 		part_remove(p);
 	close_files(p);
 }
@@ -373,7 +414,7 @@ int part_query(int dir, const char *target, const char *id, struct journal *j, s
 	bool found = fstat(fd, &st) == 0 && is_ours(&st) && read_journal_of(fd, id, j);
 	close(fd);
 	if (!found || fstatat(dir, p.name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_ours(&st) ||
-	    (uint64_t)st.st_size < j->durable)
+	    (uint64_t)st.st_size < ranges_end(&j->durable))
 		return unknown(target, id, err);
 	return 0;
 }

@@ -43,9 +43,18 @@ int part_make(struct part *, int dir, const char *target, struct err *);
 int part_resume(struct part *, int dir, const char *target, const struct journal *wanted,
     uint64_t offset, struct err *);
 
-/* The first ${upto} bytes become durable, and the journal says so. May run while bytes
- * behind them are written on another thread. */
-int part_sync(struct part *, uint64_t upto, struct err *);
+/* The same, to be written in pieces: nothing is cut off. ${wanted} has a size. */
+int part_join(
+    struct part *, int dir, const char *target, const struct journal *wanted, struct err *);
+
+/* Whether ${wanted} is what it was begun with: FAILED_PRECONDITION. */
+int part_check(const struct part *, const char *target, const struct journal *wanted, struct err *);
+
+/* What has been written becomes durable; part_note() says so of a range in the journal, and
+ * part_unnote() takes it back. May run while others write. */
+int part_flush(const struct part *, struct err *);
+int part_note(struct part *, struct range, struct err *);
+int part_unnote(struct part *, struct range, struct err *);
 
 /* It becomes the target, durably; ALREADY_EXISTS unless ${replace} when something has
  * that name. On failure it is a part file still. */

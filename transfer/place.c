@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "rpc/crypto.h"
 #include "transfer/part.h"
+#include "transfer/pieces.h"
 #include "transfer/reserve.h"
 #include "transfer/sweep.h"
 
@@ -32,6 +33,9 @@ struct place {
 	enum stage stage;
 	int parent; /* the target's directory */
 	struct part part;
+	struct piece piece;          /* with opt.piece_bytes, instead of ${part} */
+	int fd;                      /* of either; borrowed */
+	uint64_t end;                /* where what may be written ends; UINT64_MAX: not known */
 	int old;                     /* the target, STAGE_COMPARING */
 	char name[BENEATH_NAME_MAX]; /* in the directory */
 	mode_t mode;
@@ -40,6 +44,7 @@ struct place {
 	gid_t gid;
 	uint64_t hashed;  /* bytes the digests have seen */
 	uint64_t written; /* where the next byte goes */
+	uint64_t noted;   /* of a piece: what its journal says is durable ends there */
 	bool same;
 	bool broken;               /* a sync has failed: what is on the disk nobody knows */
 	uint8_t kept[DIGEST_SIZE]; /* STAGE_DONE: the file's */
@@ -52,6 +57,7 @@ struct place {
 
 static void place_free(struct place *p)
 {
+	piece_leave(&p->piece);
 	claims_drop(&p->claim);
 	if (p->old >= 0)
 		close(p->old);
@@ -68,6 +74,8 @@ void place_abort(struct place *p)
 {
 	if (p == NULL)
 		return;
+	if (p->piece.work != NULL)
+		piece_forget(&p->piece);
 	part_remove(&p->part);
 	place_free(p);
 }
@@ -82,9 +90,12 @@ void place_suspend(struct place *p)
 		place_abort(p);
 		return;
 	}
+	if (p->piece.work != NULL && p->written > p->noted)
+		piece_sync(&p->piece, p->written, &err);
 	/* Bytes that were there but not hashed yet are durable as they were. */
-	if (p->stage == STAGE_WRITING && p->part.journal >= 0 && p->written > p->part.state.durable)
-		part_sync(&p->part, p->written, &err);
+	if (p->stage == STAGE_WRITING && p->part.journal >= 0 &&
+	    p->written > ranges_prefix(&p->part.state.durable) && part_flush(&p->part, &err) == 0)
+		part_note(&p->part, (struct range){ 0, p->written }, &err);
 	part_leave(&p->part);
 	place_free(p);
 }
@@ -159,33 +170,61 @@ static int look_at_target(struct place *p, struct err *err)
 
 static int reserve(struct place *p, struct err *err)
 {
-	uint64_t from = p->opt.offset;
+	uint64_t from = p->piece.work != NULL ? 0 : p->opt.offset;
 
 	if (!p->opt.size_known || p->opt.size <= from)
 		return 0;
-	if (reserve_room(p->part.fd, from, p->opt.size - from) != 0)
+	if (reserve_room(p->fd, from, p->opt.size - from) != 0)
 		return err_sys(err, errno, "%s: %" PRIu64 " bytes", p->path, p->opt.size);
 	return 0;
 }
 
-static int open_part(struct place *p, struct err *err)
+static struct journal wanted_journal(const struct place *p)
 {
 	struct journal wanted = { .size_known = p->opt.size_known,
 		.size = p->opt.size_known ? p->opt.size : 0,
 		.promise = p->opt.digest,
 		.boot = p->opt.boot };
+
+	memcpy(wanted.expected, p->opt.expected, sizeof(wanted.expected));
+	snprintf(wanted.id, sizeof(wanted.id), "%s", p->id);
+	return wanted;
+}
+
+static int open_part(struct place *p, struct err *err)
+{
 	int r;
 
 	if (p->id == NULL) {
 		r = part_make(&p->part, p->parent, p->name, err);
 	} else {
-		memcpy(wanted.expected, p->opt.expected, sizeof(wanted.expected));
-		snprintf(wanted.id, sizeof(wanted.id), "%s", p->id);
+		struct journal wanted = wanted_journal(p);
+
 		sweep_directory(p->parent, p->opt.expiry_ms, p->opt.boot);
 		r = part_resume(&p->part, p->parent, p->name, &wanted, p->opt.offset, err);
 	}
 	p->stage = p->opt.offset > 0 ? STAGE_CATCHING : STAGE_WRITING;
+	p->fd = p->part.fd;
 	return r == 0 ? reserve(p, err) : -1;
+}
+
+/* The first of the pieces sees that there is room for all. */
+static int open_piece(struct place *p, struct err *err)
+{
+	struct pieces_wanted wanted = { .claims = p->opt.claims,
+		.dir = p->parent,
+		.target = p->name,
+		.writer = p->opt.writer,
+		.begun = wanted_journal(p),
+		.range = { p->opt.offset, p->end } };
+	bool first;
+
+	sweep_directory(p->parent, p->opt.expiry_ms, p->opt.boot);
+	if (pieces_join(p->opt.board, &p->piece, &wanted, &first, err) != 0)
+		return err_wrap(err, "%s", p->path);
+	p->fd = p->piece.fd;
+	p->stage = STAGE_WRITING;
+	return first ? reserve(p, err) : 0;
 }
 
 /* Whether ${record} still tells what is there: a target that changed was changed by
@@ -239,7 +278,11 @@ static int begin(struct place *p, struct err *err)
 	if (p->opt.size_known && p->opt.size > INT64_MAX)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a size of %" PRIu64 " bytes",
 		    p->path, p->opt.size);
-	if (open_parent(&p->opt, &p->parent, p->name, err) != 0 || claim(p, err) != 0)
+	if (open_parent(&p->opt, &p->parent, p->name, err) != 0)
+		return -1;
+	if (p->opt.piece_bytes > 0)
+		return look_at_target(p, err) == 0 ? open_piece(p, err) : -1;
+	if (claim(p, err) != 0)
 		return -1;
 	if (was_finished(p))
 		return 0;
@@ -257,9 +300,12 @@ struct place *place_open(const struct place_options *opt, struct err *err)
 		return NULL;
 	}
 	p->opt = *opt;
-	p->parent = p->old = -1;
+	p->parent = p->old = p->fd = -1;
+	p->end = opt->piece_bytes > 0 ? opt->offset + opt->piece_bytes
+	    : opt->size_known         ? opt->size
+				      : UINT64_MAX;
 	p->part = (struct part)PART_NONE;
-	p->written = p->opt.offset;
+	p->written = p->noted = p->opt.offset;
 	p->path = strdup(opt->path);
 	p->id = opt->id != NULL ? strdup(opt->id) : NULL;
 	p->digest = digest_create();
@@ -365,12 +411,10 @@ static int compare(struct place *p, struct err *err)
 
 static int catch_up(struct place *p, struct err *err)
 {
-	if (hash_file(p, p->part.fd, p->opt.offset, err) != 0)
+	if (hash_file(p, p->fd, p->opt.offset, err) != 0)
 		return -1;
 	if (p->hashed < p->opt.offset)
 		return 0;
-	if (lseek(p->part.fd, (off_t)p->opt.offset, SEEK_SET) < 0)
-		return err_sys(err, errno, "%s", p->path);
 	p->stage = STAGE_WRITING;
 	return 0;
 }
@@ -393,19 +437,20 @@ int place_prepare(struct place *p, struct err *err)
 static void write_out(struct place *p, size_t len)
 {
 	if (p->id != NULL || p->written > WRITE_OUT)
-		sync_file_range(p->part.fd, (off_t)p->written, (off_t)len, SYNC_FILE_RANGE_WRITE);
+		sync_file_range(p->fd, (off_t)p->written, (off_t)len, SYNC_FILE_RANGE_WRITE);
 }
 
 int place_write(struct place *p, const void *bytes, size_t len, struct err *err)
 {
 	const uint8_t *at = bytes;
 
-	if ((p->opt.size_known && len > p->opt.size - p->written) || p->stage == STAGE_DONE)
+	if (len > p->end - p->written || p->stage == STAGE_DONE)
 		return err_set(err, GRPC_DATA_LOSS,
-		    "%s: more than the %" PRIu64 " bytes that were promised", p->path, p->opt.size);
+		    "%s: more than the %" PRIu64 " bytes that were promised", p->path,
+		    p->end - (p->opt.piece_bytes > 0 ? p->opt.offset : 0));
 	hash(p, bytes, len);
 	for (size_t left = len; left > 0;) {
-		ssize_t n = write(p->part.fd, at, left);
+		ssize_t n = pwrite(p->fd, at, left, (off_t)(p->written + (len - left)));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -420,7 +465,12 @@ int place_write(struct place *p, const void *bytes, size_t len, struct err *err)
 
 int place_sync(struct place *p, uint64_t upto, struct err *err)
 {
-	if (part_sync(&p->part, upto, err) == 0)
+	if (p->piece.work != NULL) {
+		p->noted = upto;
+		return piece_sync(&p->piece, upto, err) == 0 ? 0 : err_wrap(err, "%s", p->path);
+	}
+	if (part_flush(&p->part, err) == 0 &&
+	    part_note(&p->part, (struct range){ 0, upto }, err) == 0)
 		return 0;
 	p->broken = true;
 	return err_wrap(err, "%s", p->path);
@@ -471,8 +521,28 @@ static void remember(struct place *p, const uint8_t digest[static 16])
 		claims_finished(p->opt.claims, &p->claim.target, p->id, &st, digest);
 }
 
+/* It is durable, and its digest is told; the rest is for who puts all in place. */
+static int commit_piece(
+    struct place *p, uint64_t *bytes, uint8_t digest[static 16], struct err *err)
+{
+	int r = 0;
+
+	*bytes = p->written - p->opt.offset;
+	digest_value(p->digest, digest);
+	if (p->written != p->end)
+		r = err_set(err, GRPC_DATA_LOSS,
+		    "%s: %" PRIu64 " of the %" PRIu64 " bytes of this piece came", p->path, *bytes,
+		    p->opt.piece_bytes);
+	if (r == 0)
+		r = place_sync(p, p->written, err);
+	place_suspend(p);
+	return r;
+}
+
 int place_commit(struct place *p, uint64_t *bytes, uint8_t digest[static 16], struct err *err)
 {
+	if (p->piece.work != NULL)
+		return commit_piece(p, bytes, digest, err);
 	*bytes = p->written;
 	if (p->stage == STAGE_DONE) {
 		memcpy(digest, p->kept, DIGEST_SIZE);
@@ -510,13 +580,16 @@ int place_query(const struct place_options *o, struct place_state *s, struct err
 		return -1;
 	r = part_query(parent, name, o->id, &j, err);
 	if (r == 0) {
-		s->durable = j.durable;
+		s->durable = ranges_prefix(&j.durable);
 		s->size = j.size;
+		s->ranges = j.durable;
 	} else if (claim_target_of(&target, parent, name, NULL) == 0 &&
 	    claims_find(o->claims, &target, o->id, &record) &&
 	    is_still_there(parent, name, &record)) {
 		err_clear(err);
-		*s = (struct place_state){ record.size, record.size, true };
+		*s = (struct place_state){
+			.durable = record.size, .size = record.size, .complete = true
+		};
 		r = 0;
 	}
 	close(parent);

@@ -23,8 +23,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "transfer/claims.h"
+#include "transfer/ranges.h"
 
 struct place;
+struct pieces_board;
 
 enum place_digest { PLACE_DIGEST_NONE, PLACE_DIGEST_XXH3_128, PLACE_DIGEST_SHA256 };
 enum place_exists { PLACE_EXISTS_REPLACE, PLACE_EXISTS_FAIL, PLACE_EXISTS_SKIP_IF_SAME };
@@ -46,6 +48,13 @@ struct place_options {
 	uint64_t expiry_ms;       /* with an id: what in the directory is older is removed */
 	uint64_t boot;            /* clock_boot() */
 	struct claims *claims;    /* NULL: nobody else is kept from the target */
+
+	/* With an id and a size: only so many bytes from ${offset} on, which others write as
+	 * well (transfer/pieces.h). What place_commit() tells is of those, and it puts
+	 * nothing in place. 0: all that is behind ${offset}. */
+	uint64_t piece_bytes;
+	uint64_t writer;
+	struct pieces_board *board;
 };
 
 /* FAILED_PRECONDITION: a directory is there, or ${id} was begun with another size or
@@ -87,7 +96,8 @@ void place_abort(struct place *);
 /* About uploads that may or may not run. ${o} has workdir, slash, path, id and claims. */
 struct place_state {
 	uint64_t durable, size;
-	bool complete; /* the file is in place */
+	struct ranges ranges; /* all that is durable; of one that is complete, none */
+	bool complete;        /* the file is in place */
 };
 int place_query(const struct place_options *, struct place_state *, struct err *);
 int place_forget(const struct place_options *, struct err *);

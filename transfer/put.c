@@ -1,11 +1,12 @@
 /*
  * The client's upload: a local file or tree onto an UploadFile call.
  *
- *	open -> [hash -> probe] -> [query] -> send -> done
- *	  ^                          |         |
- *	  +------ wait <-------------+---------+   of a file, when the way broke
+ *	open -> [hash -> probe] -> [query] -> [pieces] -> send -> done
+ *	  ^                          |           |         |
+ *	  +------ wait <-------------+-----------+---------+   of a file, when the way broke
  *
- * Only a file that is large is worth an id and the question how much of it is there.
+ * Only a file that is large is worth an id and the question how much of it is there. When
+ * all of it has gone up in pieces, what is sent behind them is no more than its metadata.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 #include "proto/codec.h"
 #include "towline/v1/files.pb-c.h"
 #include "transfer/client_transfer.h"
+#include "transfer/put_pieces.h"
 
 #define RESUMABLE_SIZE   ((off_t)8 << 20) /* bytes; a smaller file is sent again */
 #define QUERY_MS         30000
@@ -186,7 +188,8 @@ static void promise(
 	m->digest = digest;
 }
 
-static int send_metadata(struct transfer *t, struct err *err)
+int transfer_send_metadata(
+    struct transfer *t, struct framed *call, const struct range *piece, struct err *err)
 {
 	const struct stat *st = &t->put.st;
 	Openshell__V1__UploadFileRequest request = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
@@ -217,6 +220,11 @@ static int send_metadata(struct transfer *t, struct err *err)
 		m.upload_id = t->put.id;
 		m.offset = t->put.from;
 	}
+	if (piece != NULL) {
+		m.offset = piece->begin;
+		m.piece_bytes = piece->end - piece->begin;
+		m.writer = t->put.writer;
+	}
 	if (t->workspace[0] != '\0')
 		m.workspace_scope = &scope;
 	request.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
@@ -224,7 +232,7 @@ static int send_metadata(struct transfer *t, struct err *err)
 	uint8_t *packed = codec_pack_new(&request.base, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(t->call, packed, len);
+	int r = framed_send(call, packed, len);
 	free(packed);
 	return r == 0 ? 0 : err_set(err, GRPC_UNAVAILABLE, "the call takes no metadata");
 }
@@ -245,7 +253,8 @@ static int start_file(struct transfer *t, const struct flow_env *env, struct err
 
 	if (fd < 0)
 		return err_sys(err, errno, "%s", t->local);
-	t->moved = t->result.resumed = from;
+	t->moved = from;
+	t->result.resumed = ranges_bytes(&t->put.durable);
 	t->total = size;
 	t->out = outflow_range(env, t->call, fd, &range, t->local, err);
 	if (t->out == NULL)
@@ -283,7 +292,7 @@ static int start_call(struct transfer *t, struct err *err)
 		.cookie = t };
 
 	if (transfer_call(t, "/openshell.v1.OpenShell/UploadFile", &call_ops, err) != 0 ||
-	    send_metadata(t, err) != 0)
+	    transfer_send_metadata(t, t->call, NULL, err) != 0)
 		return -1;
 	if (t->put.probing) {
 		framed_end(t->call);
@@ -292,17 +301,59 @@ static int start_call(struct transfer *t, struct err *err)
 	return is_file(t) ? start_file(t, &env, err) : start_stream(t, &env, err);
 }
 
-static void send_it(struct transfer *t)
+static void after_pieces(struct transfer *t, const struct err *why, bool refused)
 {
-	struct err err = { 0 };
+	struct err err = *why;
 
+	put_pieces_free(t->put.pieces);
+	t->put.pieces = NULL;
+	if (err.code != GRPC_OK) {
+		if (t->err.code == GRPC_OK)
+			t->err = err;
+		t->put.refused = refused;
+		transfer_check_done(t);
+		return;
+	}
+	t->put.from = (uint64_t)t->put.st.st_size;
 	if (start_call(t, &err) != 0)
 		transfer_fail(t, &err);
 	else
 		transfer_check_done(t);
 }
 
+static void send_it(struct transfer *t)
+{
+	struct err err = { 0 };
+	bool pieces = put_pieces_are_wanted(t);
+
+	if ((pieces ? put_pieces_start(t, after_pieces, &err) : start_call(t, &err)) != 0)
+		transfer_fail(t, &err);
+	else
+		transfer_check_done(t);
+}
+
 /* How much is there. */
+
+static void take_state(struct transfer_put *p, const Towline__V1__QueryUploadResponse *r)
+{
+	struct ranges durable = { 0 };
+
+	/* What was complete before we began says nothing about what is there now. */
+	if (r->size_bytes != (uint64_t)p->st.st_size || r->durable_bytes > r->size_bytes ||
+	    (r->complete && !p->tried))
+		return;
+	ranges_add(&durable, (struct range){ 0, r->durable_bytes });
+	for (size_t i = 0; i < r->n_durable_ranges; i++) {
+		const Towline__V1__ByteRange *b = r->durable_ranges[i];
+
+		if (b->offset <= r->size_bytes && b->bytes <= r->size_bytes - b->offset)
+			ranges_add(&durable, (struct range){ b->offset, b->offset + b->bytes });
+	}
+	if (ranges_bytes(&durable) > ranges_bytes(&p->durable))
+		p->until_ms = 0;
+	p->durable = durable;
+	p->from = ranges_prefix(&durable);
+}
 
 static void query_done(void *cookie, const uint8_t *reply, size_t len, const struct err *err)
 {
@@ -315,13 +366,10 @@ static void query_done(void *cookie, const uint8_t *reply, size_t len, const str
 	t->working = false;
 	if (err->code == GRPC_OK)
 		r = codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
-	/* What was complete before we began says nothing about what is there now. */
-	if (r != NULL && r->size_bytes == (uint64_t)p->st.st_size &&
-	    r->durable_bytes <= r->size_bytes && (!r->complete || p->tried)) {
-		if (r->durable_bytes > p->from)
-			p->until_ms = 0;
-		p->from = r->durable_bytes;
-	}
+	if (r != NULL)
+		take_state(p, r);
+	else if (err->code == GRPC_NOT_FOUND)
+		p->from = p->durable.count = 0;
 	codec_free(r);
 	switch (err->code) {
 	case GRPC_UNIMPLEMENTED: /* a gateway that knows no such thing */
@@ -577,6 +625,12 @@ static bool try_again(struct transfer *t)
 	/* Nothing was sent, so that it fell short if it is not the same. */
 	if (p->probing && p->refused && t->err.code == GRPC_DATA_LOSS) {
 		p->differs = true;
+		begin_anew(t);
+		start(t);
+		return true;
+	}
+	if (p->writer != 0 && p->refused && t->err.code == GRPC_OUT_OF_RANGE && !p->one_stream) {
+		p->one_stream = true;
 		begin_anew(t);
 		start(t);
 		return true;

@@ -61,12 +61,16 @@ struct transfers *transfers_create(const struct transfer_options *o, struct err 
 		    o->upload_expiry_ms != 0 ? o->upload_expiry_ms : TRANSFER_UPLOAD_EXPIRY_MS;
 		t->boot = clock_boot();
 		t->claims = claims_create();
+		t->board = pieces_board_create();
 		if (t->workers != NULL)
 			t->sweep_timer = timer_create_on(t->loop, on_sweep_timer, t);
 	}
-	if (t == NULL || t->claims == NULL || (t->workers != NULL && t->sweep_timer == NULL)) {
-		if (t != NULL)
+	if (t == NULL || t->claims == NULL || t->board == NULL ||
+	    (t->workers != NULL && t->sweep_timer == NULL)) {
+		if (t != NULL) {
 			claims_free(t->claims);
+			pieces_board_free(t->board);
+		}
 		free(t);
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
@@ -82,6 +86,7 @@ void transfers_free(struct transfers *t)
 		return;
 	assert(t->running == 0);
 	timer_free(t->sweep_timer);
+	pieces_board_free(t->board);
 	claims_free(t->claims);
 	free(t);
 }

@@ -150,7 +150,7 @@ static int footer_check(const struct footer *f, uint8_t check[static DIGEST_SIZE
 	return 0;
 }
 
-static bool ranges_are_sound(const struct footer *f)
+static bool footer_is_sound(const struct footer *f)
 {
 	uint64_t at = 0;
 
@@ -177,7 +177,7 @@ static bool read_footer(struct stash *s, const uint8_t key[static DIGEST_SIZE])
 		return false;
 	return memcmp(f->magic, magic, sizeof(magic)) == 0 && footer_check(f, check) == 0 &&
 	    memcmp(check, f->check, sizeof(check)) == 0 &&
-	    memcmp(f->source.key, key, DIGEST_SIZE) == 0 && ranges_are_sound(f) &&
+	    memcmp(f->source.key, key, DIGEST_SIZE) == 0 && footer_is_sound(f) &&
 	    f->source.total == (uint64_t)st.st_size - sizeof(*f) &&
 	    f->source.etag[STASH_ETAG_MAX - 1] == '\0' && f->source.etag[0] != '\0';
 }

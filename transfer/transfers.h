@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "transfer/claims.h"
+#include "transfer/pieces.h"
 #include "transfer/serve.h"
 
 struct transfers {
@@ -14,6 +15,7 @@ struct transfers {
 	uint64_t upload_expiry_ms;
 	uint64_t boot; /* clock_boot() */
 	struct claims *claims;
+	struct pieces_board *board;
 	struct timer *sweep_timer; /* NULL: nobody sweeps */
 	struct job sweep;
 	size_t running;  /* of TRANSFER_MAX */

@@ -185,6 +185,25 @@ static int check_resuming(const Openshell__V1__UploadFileMetadata *m, struct err
 	return 0;
 }
 
+/* OUT_OF_RANGE is what a supervisor that knows no pieces says of most of them, too. */
+static int check_piece(const Openshell__V1__UploadFileMetadata *m, struct err *err)
+{
+	if (m->piece_bytes == 0)
+		return 0;
+	if (m->upload_id[0] == '\0' || m->size_unknown)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "piece_bytes: a piece needs upload_id and size_bytes of the upload it is of");
+	if (m->if_exists == TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "if_exists: SKIP_IF_SAME is not for a piece; ask with a call of its own");
+	if (m->piece_bytes > m->size_bytes - m->offset)
+		return err_set(err, GRPC_OUT_OF_RANGE,
+		    "piece_bytes: %" PRIu64 " from %" PRIu64 " on is past the %" PRIu64
+		    " bytes of the file",
+		    m->piece_bytes, m->offset, m->size_bytes);
+	return 0;
+}
+
 static int check_exists(const Openshell__V1__UploadFileMetadata *m, struct err *err)
 {
 	switch (m->if_exists) {
@@ -216,7 +235,9 @@ static int check_metadata(const Openshell__V1__UploadFileMetadata *m, struct err
 	if (m->mode > 07777)
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "mode: %o has more than permission bits", m->mode);
-	return check_resuming(m, err) == 0 && check_exists(m, err) == 0 ? 0 : -1;
+	return check_resuming(m, err) == 0 && check_piece(m, err) == 0 && check_exists(m, err) == 0
+	    ? 0
+	    : -1;
 }
 
 static enum place_exists exists_of(Towline__V1__IfExists e)
@@ -285,6 +306,9 @@ static struct inflow *start_flow(
 		.expiry_ms = t->upload_expiry_ms,
 		.boot = t->boot,
 		.claims = t->claims,
+		.piece_bytes = m->piece_bytes,
+		.writer = m->writer,
+		.board = t->board,
 	};
 
 	if (take_digest(&o, m->digest, err) != 0)

@@ -85,14 +85,26 @@ static void answer(struct upload_state *s)
 	Towline__V1__QueryUploadResponse query = TOWLINE__V1__QUERY_UPLOAD_RESPONSE__INIT;
 	Towline__V1__AbortUploadResponse abort = TOWLINE__V1__ABORT_UPLOAD_RESPONSE__INIT;
 	const ProtobufCMessage *message = s->forget ? &abort.base : &query.base;
-	uint8_t packed[64];
+	Towline__V1__ByteRange ranges[RANGES_MAX], *at[RANGES_MAX];
+	size_t len;
 
 	query.durable_bytes = s->state.durable;
 	query.size_bytes = s->state.size;
 	query.complete = s->state.complete;
-	if (s->err.code == GRPC_OK &&
-	    framed_send(s->call, packed, codec_pack(message, packed)) != 0)
+	query.durable_ranges = at;
+	query.n_durable_ranges = s->state.ranges.count;
+	for (size_t i = 0; i < s->state.ranges.count; i++) {
+		const struct range *r = &s->state.ranges.at[i];
+
+		ranges[i] = (Towline__V1__ByteRange)TOWLINE__V1__BYTE_RANGE__INIT;
+		ranges[i].offset = r->begin;
+		ranges[i].bytes = r->end - r->begin;
+		at[i] = &ranges[i];
+	}
+	uint8_t *packed = codec_pack_new(message, &len);
+	if (s->err.code == GRPC_OK && (packed == NULL || framed_send(s->call, packed, len) != 0))
 		err_set(&s->err, GRPC_INTERNAL, "the answer could not be sent");
+	free(packed);
 	framed_bind(s->call, &answered_ops, NULL);
 	framed_finish(s->call, s->err.code == GRPC_OK ? NULL : &s->err);
 }

@@ -14,7 +14,7 @@
 #include "transfer/part.h"
 
 #define PART_BYTES 64
-#define SIGNED     ((size_t)160) /* bytes of a slot that its checksum is of, and is behind */
+#define SIGNED     ((size_t)472) /* bytes of a slot that its checksum is of, and is behind */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -34,12 +34,12 @@ static void check_round_trip(const struct journal *j)
 	uint8_t file[JOURNAL_SIZE] = { 0 };
 	struct journal again;
 
-	if (j->durable > INT64_MAX || (j->size_known && j->durable > j->size) ||
-	    !journal_id_is_valid(j->id))
+	if (!ranges_are_sound(&j->durable) || ranges_end(&j->durable) > INT64_MAX ||
+	    (j->size_known && ranges_end(&j->durable) > j->size) || !journal_id_is_valid(j->id))
 		abort();
 	journal_encode(j, file + journal_offset(j));
 	if (!journal_decode(file, sizeof(file), &again) || again.sequence != j->sequence ||
-	    again.durable != j->durable || again.size != j->size ||
+	    memcmp(&again.durable, &j->durable, sizeof(j->durable)) != 0 || again.size != j->size ||
 	    again.size_known != j->size_known || again.promise != j->promise ||
 	    again.boot != j->boot || again.stored_s != j->stored_s ||
 	    memcmp(again.expected, j->expected, sizeof(j->expected)) != 0 ||
@@ -64,7 +64,7 @@ static void check_resume(const struct journal *wanted, const uint8_t *data, size
 	close(p.journal);
 	uint64_t offset = 0;
 	if (part_query(folder(), "f", wanted->id, &j, &err) == 0)
-		offset = j.durable;
+		offset = ranges_prefix(&j.durable);
 	if (offset > PART_BYTES)
 		abort();
 	err_clear(&err);

@@ -370,7 +370,7 @@ static void store_at_boot(const char *journal, uint64_t boot)
 {
 	uint8_t slot[JOURNAL_SLOT];
 	struct journal j = { .sequence = 100,
-		.durable = 4,
+		.durable = { .count = 1, .at = { { 0, 4 } } },
 		.size_known = true,
 		.size = TEXT_LEN,
 		.id = "id",

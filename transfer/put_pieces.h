@@ -1,0 +1,30 @@
+/*
+ * transfer/put_pieces.h: the pieces of a large file that goes up in several streams, each a
+ * call of its own. It comes between the question how much is there and the call that puts
+ * the file in its place. Private to the room; on the loop.
+ */
+#ifndef TRANSFER_PUT_PIECES_H
+#define TRANSFER_PUT_PIECES_H
+
+#include "transfer/client_transfer.h"
+
+#define PUT_STREAMS_MAX 16                   /* pieces of a file at a time */
+#define PUT_PIECE_MIN   ((uint64_t)64 << 20) /* bytes; but for what is left in a gap */
+
+/* A larger one would take longer to be read again, when all is there, than it has to. */
+#define PUT_PIECE_MAX ((uint64_t)256 << 20)
+
+/* Whether it can be sent in pieces, and is worth it. */
+bool put_pieces_are_wanted(const struct transfer *);
+
+/* Sends what t->put.durable has not. over() runs once, never from inside: code GRPC_OK: all
+ * of it is durable there; ${refused}: it failed at the other end, or on the way there. It
+ * frees. -1: it has not begun. */
+int put_pieces_start(struct transfer *,
+    void (*over)(struct transfer *, const struct err *, bool refused), struct err *);
+
+/* No more is sent; over() comes with ${why}. */
+void put_pieces_stop(struct put_pieces *, const struct err *why);
+void put_pieces_free(struct put_pieces *); /* NULL is legal */
+
+#endif
