@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/config.h"
 #include "cli/copy.h"
 #include "cli/signals.h"
 
@@ -117,6 +118,21 @@ static const struct transfer_ops ops = {
 	.note = on_note,
 	.done = on_done,
 };
+
+int carry_parse_transfers(void *field, const char *value, struct err *err)
+{
+	unsigned *transfers = field;
+
+	*transfers = 0;
+	if (strcmp(value, "auto") == 0)
+		return 0;
+	if (config_uint(transfers, value, err) != 0)
+		return -1;
+	if (*transfers < 1 || *transfers > CARRY_TRANSFERS_MAX)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "%u is not from 1 to %d, nor \"auto\"",
+		    *transfers, CARRY_TRANSFERS_MAX);
+	return 0;
+}
 
 /* -1: the item has its error. */
 static int start(struct carrier *c, struct carry_item *item)

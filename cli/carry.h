@@ -43,7 +43,7 @@ struct carry_options {
 	bool fresh;       /* what an interrupted command left is not used */
 	/* At a time; a single file has so many streams. 0: CARRY_TRANSFERS_DEFAULT files, and one
 	 * stream for each, which is fastest where the way is short. */
-	size_t transfers;
+	unsigned transfers;
 	enum progress_style progress;
 	const char *const *exclude; /* ends with NULL; may be NULL */
 	bool git_ignore;            /* uploads of directories heed .gitignore */
@@ -55,6 +55,9 @@ struct carry_options {
  * ${err} if it could not even begin. ${signal} gets the one that ended it, or 0. */
 int carry(struct session *, const struct carry_options *, struct carry_item *, size_t count,
     int *signal, struct err *);
+
+/* Of a config_key whose field is such a number: "auto", or from 1 to CARRY_TRANSFERS_MAX. */
+int carry_parse_transfers(void *field, const char *value, struct err *err);
 
 /* Where an item goes, and whether it is a tree. What is at DEST is asked for once. */
 struct carry_plan {

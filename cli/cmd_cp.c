@@ -35,21 +35,6 @@ static int parse_exists(void *field, const char *value, struct err *err)
 	    err, GRPC_INVALID_ARGUMENT, "\"%s\" is none of replace, fail and skip", value);
 }
 
-static int parse_transfers(void *field, const char *value, struct err *err)
-{
-	unsigned *transfers = field;
-
-	*transfers = 0;
-	if (strcmp(value, "auto") == 0)
-		return 0;
-	if (config_uint(transfers, value, err) != 0)
-		return -1;
-	if (*transfers < 1 || *transfers > CARRY_TRANSFERS_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%u is not from 1 to %d, nor \"auto\"",
-		    *transfers, CARRY_TRANSFERS_MAX);
-	return 0;
-}
-
 static const struct config_key keys[] = {
 	{ .name = "no-target-directory",
 	    .letter = 'T',
@@ -66,7 +51,7 @@ static const struct config_key keys[] = {
 	{ .name = "transfers",
 	    .letter = 'P',
 	    .arg = "N",
-	    .parse = parse_transfers,
+	    .parse = carry_parse_transfers,
 	    .offset = FIELD(transfers),
 	    .dflt = "auto",
 	    .help = "copy so many at a time, 1 to 16, and a single large file in so many streams; "
@@ -251,7 +236,7 @@ const struct cmd cmd_cp = {
 	    "input or output; all else is a path here (with a colon in it: ./a:b). A directory\n"
 	    "that is there, or a name that ends in a slash, is copied into; any other DST is the\n"
 	    "copy's name. SRC/. is what is in SRC. Directories are copied with all that is in\n"
-	    "them. A download that was interrupted is gone on with by the same command.\n"
+	    "them. What was interrupted is gone on with by the same command, if it is a file.\n"
 	    "Exit code: 0 all, 23 some entries were skipped, 1 something failed.\n",
 	.examples = examples,
 	.keys = keys,

@@ -7,6 +7,7 @@
 
 struct options {
 	bool recursive, no_git_ignore, exact, follow_links;
+	unsigned transfers;
 	enum progress_style progress;
 	struct config_list_value exclude;
 };
@@ -14,28 +15,35 @@ struct options {
 #define FIELD(name) offsetof(struct options, name)
 
 /* Of both, and what is accepted from those who are used to it. */
-#define COMMON_KEYS                                                                        \
-	{ .name = "no-target-directory",                                                   \
-		.letter = 'T',                                                             \
-		.parse = config_bool,                                                      \
-		.offset = FIELD(exact),                                                    \
-		.help = "DEST is the name of the copy, also if a directory is there" },    \
-	    { .name = "exclude",                                                           \
-		    .arg = "PATTERN",                                                      \
-		    .parse = config_list,                                                  \
-		    .offset = FIELD(exclude),                                              \
-		    .help = "of a directory leave out what matches, as in .gitignore; "    \
-			    "may be given again" },                                        \
-	    { .name = "progress",                                                          \
-		    .arg = "STYLE",                                                        \
-		    .parse = progress_parse_style,                                         \
-		    .offset = FIELD(progress),                                             \
-		    .dflt = "auto",                                                        \
-		    .help = "auto, bar, plain, json or none, on standard error" },         \
-	{                                                                                  \
-		.name = "recursive", .letter = 'r', .parse = config_bool,                  \
-		.offset = FIELD(recursive),                                                \
-		.help = "accepted; directories always are copied with all that is in them" \
+#define COMMON_KEYS                                                                          \
+	{ .name = "no-target-directory",                                                     \
+		.letter = 'T',                                                               \
+		.parse = config_bool,                                                        \
+		.offset = FIELD(exact),                                                      \
+		.help = "DEST is the name of the copy, also if a directory is there" },      \
+	    { .name = "exclude",                                                             \
+		    .arg = "PATTERN",                                                        \
+		    .parse = config_list,                                                    \
+		    .offset = FIELD(exclude),                                                \
+		    .help = "of a directory leave out what matches, as in .gitignore; "      \
+			    "may be given again" },                                          \
+	    { .name = "transfers",                                                           \
+		    .letter = 'P',                                                           \
+		    .arg = "N",                                                              \
+		    .parse = carry_parse_transfers,                                          \
+		    .offset = FIELD(transfers),                                              \
+		    .dflt = "auto",                                                          \
+		    .help = "copy a large file in so many streams, 1 to 16; auto: in one" }, \
+	    { .name = "progress",                                                            \
+		    .arg = "STYLE",                                                          \
+		    .parse = progress_parse_style,                                           \
+		    .offset = FIELD(progress),                                               \
+		    .dflt = "auto",                                                          \
+		    .help = "auto, bar, plain, json or none, on standard error" },           \
+	{                                                                                    \
+		.name = "recursive", .letter = 'r', .parse = config_bool,                    \
+		.offset = FIELD(recursive),                                                  \
+		.help = "accepted; directories always are copied with all that is in them"   \
 	}
 
 static const struct config_key upload_keys[] = {
@@ -74,6 +82,7 @@ static int move(
 		.dest = words->count > 2 ? words->word[2] : NULL,
 		.exact = o->exact && words->count > 2,
 		.progress = o->progress,
+		.transfers = o->transfers,
 		.exclude = o->exclude.count > 0 ? exclude : NULL,
 		.git_ignore = up && !o->no_git_ignore,
 		.follow_links = o->follow_links,

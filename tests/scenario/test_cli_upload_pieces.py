@@ -1,0 +1,134 @@
+"""A large file that goes up in several streams at a time, broken off and gone on with."""
+
+import os
+import random
+import signal
+
+import pytest
+from conftest import wait_until
+from test_cli_download_resume import MIB, make_big, same
+from test_upload_resume import restart
+from towline_cli import box  # noqa: F401
+
+BIG = 384 * MIB
+
+
+@pytest.fixture(scope="module")
+def content():
+    return random.Random(5).randbytes(MIB)
+
+
+def durable(box):
+    """What the later of the journal's slots says."""
+    slots = []
+    for path in box.workdir.glob(".f.towline-*.journal"):
+        data = path.read_bytes()
+        slots = [data[at : at + 512] for at in (0, 512) if data[at : at + 8] == b"TOWLJRNL"]
+    if not slots:
+        return []
+    slot = max(slots, key=lambda s: int.from_bytes(s[16:24], "little"))
+    count = int.from_bytes(slot[36:40], "little")
+    numbers = [int.from_bytes(slot[i : i + 8], "little") for i in range(152, 152 + 16 * count, 8)]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def bytes_of(ranges):
+    return sum(end - begin for begin, end in ranges)
+
+
+def names(box):
+    return sorted(path.name for path in box.workdir.iterdir())
+
+
+def started(box, *words, least=32 * MIB):
+    process = box.popen("-o", "json", "cp", *words)
+    wait_until(lambda: bytes_of(durable(box)) > least or process.poll() is not None, 60, "some of it has come")
+    assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize("transfers", ["1", "2", "4", "16"])
+def test_there_whole(box, content, transfers):
+    make_big(box.here / "f", content, 200 * MIB + 12345)
+    os.truncate(box.here / "f", 200 * MIB - 12345)
+    (box.here / "f").chmod(0o640)
+    done = box("-o", "json", "cp", "-P", transfers, "f", "box:f").json["copies"][0]
+    assert done["bytes"] == done["moved"] == 200 * MIB - 12345
+    assert same(box.here / "f", box.workdir / "f")
+    assert (box.workdir / "f").stat().st_mode & 0o777 == 0o640
+    assert (box.workdir / "f").stat().st_mtime_ns == (box.here / "f").stat().st_mtime_ns
+    assert names(box) == ["f"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("again", ["1", "4"])
+def test_the_same_command_again(box, content, number, again):
+    """In as many streams or in one: then what is durable is that from the beginning on."""
+    make_big(box.here / "f", content)
+    (box.workdir / "f").write_text("old")
+    process = started(box, "-P", "4", "f", "box:f", least=96 * MIB)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert (box.workdir / "f").read_text() == "old"
+    ranges = durable(box)
+    done = box("-o", "json", "cp", "-P", again, "f", "box:f").json["copies"][0]
+    kept = bytes_of(ranges) if again == "4" else ranges[0][1] if ranges[0][0] == 0 else 0
+    assert done["bytes"] == BIG
+    assert done["moved"] <= BIG - kept
+    assert same(box.here / "f", box.workdir / "f")
+    assert names(box) == ["f"]
+
+
+@pytest.mark.parametrize("victim", ["gateway", "supervisor"])
+def test_it_goes_on_by_itself(ready, box, content, victim):
+    make_big(box.here / "f", content)
+    process = started(box, "-P", "4", "f", "box:f", least=64 * MIB)
+    if victim == "gateway":
+        ready.gateway.kill()
+        ready.gateway.start()
+    else:
+        os.kill(ready.supervisor, signal.SIGKILL)
+        restart(ready)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert same(box.here / "f", box.workdir / "f")
+    assert names(box) == ["f"]
+
+
+def test_two_commands_at_once(box, content):
+    """The same file by the same id: they do not mix, and the later one is told."""
+    make_big(box.here / "f", content)
+    process = started(box, "-P", "4", "f", "box:f")
+    process.send_signal(signal.SIGSTOP)
+    try:
+        second = box("cp", "-P", "4", "f", "box:f", code=1)
+        assert "another upload to it is running" in second.err
+    finally:
+        process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert same(box.here / "f", box.workdir / "f")
+
+
+def test_it_changes_meanwhile(box, content):
+    """What is shorter than it was cannot be sent to its end; nothing is put in place."""
+    make_big(box.here / "f", content)
+    process = started(box, "-P", "4", "f", "box:f")
+    os.truncate(box.here / "f", 100 * MIB)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"shrank" in err or b"changed" in err
+    assert "f" not in names(box)
+
+
+def test_if_exists(box, content):
+    make_big(box.here / "f", content, 150 * MIB)
+    (box.workdir / "f").write_text("old")
+    box("cp", "-P", "4", "--if-exists", "fail", "f", "box:f", code=1)
+    assert (box.workdir / "f").read_text() == "old"
+    first = box("-o", "json", "cp", "-P", "4", "--if-exists", "skip", "f", "box:f").json["copies"][0]
+    assert first["moved"] == 150 * MIB
+    again = box("-o", "json", "cp", "-P", "4", "--if-exists", "skip", "f", "box:f").json["copies"][0]
+    assert again["moved"] == 0
+    assert names(box) == ["f"]
