@@ -36,6 +36,11 @@ static bool is_stream(const char *word)
 	return word != NULL && strcmp(word, "-") == 0;
 }
 
+static bool is_to_stdout(const struct carry_item *item)
+{
+	return !item->up && item->to == NULL && is_stream(item->target);
+}
+
 /* Progress is of all together; the total is known if it is of the one there is. */
 static void show(struct carry_run *run)
 {
@@ -81,8 +86,7 @@ static void take_result(
 	item->same = result->same;
 	item->has_digest = result->has_digest && !item->is_tree;
 	memcpy(item->digest, result->digest, sizeof(item->digest));
-	if (err->code == GRPC_OK && item->is_tree && result->files == 0 &&
-	    !(is_stream(item->target) && !item->up))
+	if (err->code == GRPC_OK && item->is_tree && result->files == 0 && !is_to_stdout(item))
 		err_set(&item->err, GRPC_FAILED_PRECONDITION,
 		    "%s has no file in it: there was nothing to copy but its directories",
 		    item->source);
@@ -138,9 +142,10 @@ int carry_parse_transfers(void *field, const char *value, struct err *err)
 static int start(struct carrier *c, struct carry_item *item)
 {
 	struct session *s = c->run->session;
-	bool to_stdout = !item->up && is_stream(item->target);
+	bool to_stdout = is_to_stdout(item);
 	struct transfer_request r = {
 		.sandbox = item->sandbox,
+		.to_sandbox = item->to,
 		.workspace = session_cli(s)->workspace,
 		.local = item->up ? item->source : item->target,
 		.remote = item->up ? item->target : item->source,
@@ -166,8 +171,9 @@ static int start(struct carrier *c, struct carry_item *item)
 		return -1;
 	c->began = loop_now_us();
 	c->bytes = c->total = 0;
-	c->transfer = item->up ? transfer_upload(session_loop(s), &r, &item->err)
-			       : transfer_download(session_loop(s), &r, &item->err);
+	c->transfer = item->to != NULL ? transfer_across(session_loop(s), &r, &item->err)
+	    : item->up                 ? transfer_upload(session_loop(s), &r, &item->err)
+				       : transfer_download(session_loop(s), &r, &item->err);
 	return c->transfer != NULL ? 0 : -1;
 }
 

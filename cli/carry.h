@@ -1,5 +1,5 @@
 /*
- * cli/carry.h: uploads and downloads from their beginning to their end: where they go,
+ * cli/carry.h: uploads, downloads and copies between sandboxes from their beginning to their end: where they go,
  * how many at a time, the progress, the interruption, and what is said of them.
  */
 #ifndef CLI_CARRY_H
@@ -23,6 +23,7 @@ struct carry_item {
 	bool up; /* into the sandbox */
 	const char *sandbox;
 	const char *source; /* "-": standard input, of an upload */
+	const char *to;     /* NULL; or the sandbox it is copied to, without ever being here */
 
 	/* What became of it: */
 	char *target; /* where it went */

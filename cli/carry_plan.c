@@ -45,20 +45,27 @@ static int look_at_source(const struct carry_item *item, struct copy_case *c, st
 	return 0;
 }
 
-static int plan_upload(
-    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+/* DEST, which is in ${sandbox}. */
+static int look_at_dest(
+    struct carry_plan *plan, const char *sandbox, struct copy_case *c, struct err *err)
 {
 	enum copy_kind kind;
 
-	if (look_at_source(item, c, err) != 0)
-		return -1;
 	if (copy_asks(c) && !plan->asked) {
-		if (remote_kind(plan->session, item->sandbox, c->dest, &kind, err) != 0)
+		if (remote_kind(plan->session, sandbox, c->dest, &kind, err) != 0)
 			return -1;
 		plan->dest_kind = (int)kind;
 		plan->asked = true;
 	}
 	c->dest_kind = (enum copy_kind)plan->dest_kind;
+	return 0;
+}
+
+static int plan_upload(
+    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	if (look_at_source(item, c, err) != 0 || look_at_dest(plan, item->sandbox, c, err) != 0)
+		return -1;
 	return take_target(item, c, err);
 }
 
@@ -88,14 +95,22 @@ static int make_folder_of(const char *target, struct err *err)
 	return r;
 }
 
-static int plan_download(
-    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+static int look_at_remote_source(const struct carry_plan *plan, const struct carry_item *item,
+    struct copy_case *c, struct err *err)
 {
 	if (remote_kind(plan->session, item->sandbox, item->source, &c->source_kind, err) != 0)
 		return -1;
 	if (c->source_kind == COPY_KIND_NONE)
 		return err_set(err, GRPC_NOT_FOUND, "there is no %s in sandbox %s", item->source,
 		    item->sandbox);
+	return 0;
+}
+
+static int plan_download(
+    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	if (look_at_remote_source(plan, item, c, err) != 0)
+		return -1;
 	if (is_stream(c->dest)) {
 		item->is_tree = c->source_kind == COPY_KIND_DIRECTORY;
 		item->target = strdup("-");
@@ -110,6 +125,60 @@ static int plan_download(
 	return make_folder_of(item->target, err);
 }
 
+/* Across. */
+
+/* The next name in a path, of which "." is none; NULL: there is no more. */
+static const char *next_name(const char **at, size_t *len)
+{
+	const char *name;
+
+	do {
+		name = *at + strspn(*at, "/");
+		*len = strcspn(name, "/");
+		*at = name + *len;
+	} while (*len == 1 && name[0] == '.');
+	return *len > 0 ? name : NULL;
+}
+
+/* Whether ${path} is ${top} or in it, as far as names tell. */
+static bool is_within(const char *path, const char *top)
+{
+	const char *a, *b;
+	size_t a_len, b_len;
+
+	if ((path[0] == '/') != (top[0] == '/'))
+		return false;
+	while ((a = next_name(&top, &a_len)) != NULL) {
+		b = next_name(&path, &b_len);
+		if (b == NULL || a_len != b_len || memcmp(a, b, a_len) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* In one sandbox. */
+static int refuse_itself(const struct carry_item *item, struct err *err)
+{
+	if (!is_within(item->target, item->source))
+		return 0;
+	if (item->is_tree)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s: a directory cannot be copied into itself, %s", item->source, item->target);
+	if (!is_within(item->source, item->target))
+		return 0;
+	return err_set(
+	    err, GRPC_INVALID_ARGUMENT, "%s and %s are the same file", item->source, item->target);
+}
+
+static int plan_across(
+    struct carry_plan *plan, struct carry_item *item, struct copy_case *c, struct err *err)
+{
+	if (look_at_remote_source(plan, item, c, err) != 0 ||
+	    look_at_dest(plan, item->to, c, err) != 0 || take_target(item, c, err) != 0)
+		return -1;
+	return strcmp(item->sandbox, item->to) == 0 ? refuse_itself(item, err) : 0;
+}
+
 int carry_plan(struct carry_plan *plan, struct carry_item *item, struct err *err)
 {
 	struct copy_case c = { .source = item->source,
@@ -118,7 +187,9 @@ int carry_plan(struct carry_plan *plan, struct carry_item *item, struct err *err
 		.exact = plan->options->exact,
 		.several = plan->several };
 
-	int r = item->up ? plan_upload(plan, item, &c, err) : plan_download(plan, item, &c, err);
+	int r = item->to != NULL ? plan_across(plan, item, &c, err)
+	    : item->up           ? plan_upload(plan, item, &c, err)
+				 : plan_download(plan, item, &c, err);
 	if (r == 0 && item->is_tree && plan->options->exists != TRANSFER_EXISTS_REPLACE)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "%s is a directory: --if-exists is for files; 'towline sandbox sync' leaves "

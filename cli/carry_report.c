@@ -78,6 +78,14 @@ static void say(const struct cli *cli, const struct carry_options *o, const char
 	text_free(&skipped);
 }
 
+static const char *verb_of(const struct carry_item *items, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (items[i].to != NULL)
+			return "copied";
+	return items[0].up ? "uploaded" : "downloaded";
+}
+
 /* "uploaded a to ./a", or of several "uploaded 3 of 4 to d/"; one at least went well. */
 static void report_text(const struct cli *cli, const struct carry_options *o,
     const struct carry_item *items, size_t count, size_t copied)
@@ -89,7 +97,7 @@ static void report_text(const struct cli *cli, const struct carry_options *o,
 
 	assert(target != NULL); /* else nothing was planned, and nothing went well */
 	text_init(&what, LINE_MAX_BYTES);
-	text_addf(&what, "%s ", items[0].up ? "uploaded" : "downloaded");
+	text_addf(&what, "%s ", verb_of(items, count));
 	if (count == 1)
 		add_plain(&what, items[0].source);
 	else
@@ -109,6 +117,8 @@ static json_t *describe(const struct carry_item *r)
 
 	json_object_set_new(json, "sandbox", output_json_text(r->sandbox));
 	json_object_set_new(json, "source", output_json_text(r->source));
+	if (r->to != NULL)
+		json_object_set_new(json, "to", output_json_text(r->to));
 	if (r->target != NULL)
 		json_object_set_new(json, "target", output_json_text(r->target));
 	json_object_set_new(json, "files", json_integer((json_int_t)r->files));
@@ -181,7 +191,8 @@ static size_t report_errors(
 int carry_report(const struct cli *cli, const struct carry_options *o,
     const struct carry_item *items, size_t count, bool list, int signal)
 {
-	bool to_stdout = o->dest != NULL && strcmp(o->dest, "-") == 0 && !items[0].up;
+	bool to_stdout =
+	    o->dest != NULL && strcmp(o->dest, "-") == 0 && !items[0].up && items[0].to == NULL;
 	size_t failed = report_errors(cli, items, count, signal);
 	FILE *out = to_stdout ? stderr : stdout;
 	struct err err = { 0 };

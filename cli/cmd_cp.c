@@ -131,17 +131,16 @@ static int parse(struct copy *c, const struct cmd_words *words, struct err *err)
 	return 0;
 }
 
-/* One side of each copy is in a sandbox and the other is not. 0, or a usage error. */
-static int check_source(const struct cli *cli, const struct end *source, const struct end *dest)
+/* One side of each copy, or both, are in a sandbox. 0, or a usage error. */
+static int check_source(const struct cli *cli, const struct options *o, const struct end *source,
+    const struct end *dest)
 {
 	bool from = source->kind == END_KIND_REMOTE, to = dest->kind == END_KIND_REMOTE;
 
-	if (from && to)
+	if (from && to && o->exists == TRANSFER_EXISTS_SKIP_IF_SAME)
 		return cli_usage(cli,
-		    "cp: %s:%s and %s:%s are both in sandboxes: copy it here first, and from here "
-		    "to %s; or, of a file, 'towline cp %s:%s - | towline cp - %s:%s'",
-		    source->sandbox, source->path, dest->sandbox, dest->path, dest->sandbox,
-		    source->sandbox, source->path, dest->sandbox, dest->path);
+		    "cp: --if-exists skip: not from a sandbox to a sandbox; %s:%s can be replaced",
+		    dest->sandbox, dest->path);
 	if (!from && !to)
 		return cli_usage(cli,
 		    "cp: neither %s nor %s is in a sandbox: what is there is named NAME:PATH",
@@ -154,7 +153,7 @@ static int check(const struct copy *c, const struct options *o)
 	const struct end *dest = &c->ends[c->count - 1];
 
 	for (size_t i = 0; i + 1 < c->count; i++) {
-		int code = check_source(c->cli, &c->ends[i], dest);
+		int code = check_source(c->cli, o, &c->ends[i], dest);
 
 		if (code != CLI_EXIT_OK)
 			return code;
@@ -188,8 +187,11 @@ static int copy_all(struct copy *c, const struct options *o)
 	for (size_t i = 0; i < o->exclude.count; i++)
 		exclude[i] = o->exclude.item[i];
 	for (size_t i = 0; i < count; i++) {
-		c->items[i].up = up;
-		c->items[i].sandbox = up ? dest->sandbox : c->ends[i].sandbox;
+		bool from = c->ends[i].kind == END_KIND_REMOTE;
+
+		c->items[i].up = up && !from;
+		c->items[i].to = up && from ? dest->sandbox : NULL;
+		c->items[i].sandbox = from ? c->ends[i].sandbox : dest->sandbox;
 		c->items[i].source = c->ends[i].path;
 	}
 	if (s == NULL || carry(s, &options, c->items, count, &signal, &err) != 0) {
@@ -222,6 +224,7 @@ static const char *const examples[] = {
 	"towline cp src box:work/",
 	"towline cp -P 8 *.log box:logs/",
 	"towline cp box:out/result.tar .",
+	"towline cp box:data other:data",
 	"pg_dump db | towline cp - box:dump.sql",
 	"towline cp box:log.txt - | tail",
 	NULL,
@@ -230,13 +233,15 @@ static const char *const examples[] = {
 const struct cmd cmd_cp = {
 	.name = "cp",
 	.args = "SRC... DST",
-	.help = "copy files and directories into a sandbox or out of it",
+	.help = "copy files and directories into a sandbox, out of it, or to another",
 	.more =
 	    "NAME:PATH is in the sandbox NAME, relative to its working directory; - is standard\n"
 	    "input or output; all else is a path here (with a colon in it: ./a:b). A directory\n"
 	    "that is there, or a name that ends in a slash, is copied into; any other DST is the\n"
 	    "copy's name. SRC/. is what is in SRC. Directories are copied with all that is in\n"
-	    "them. What was interrupted is gone on with by the same command, if it is a file.\n"
+	    "them. What was interrupted is gone on with by the same command, if it is a file that\n"
+	    "is here at one end. From a sandbox to another all passes through here, and nothing is\n"
+	    "stored here.\n"
 	    "Exit code: 0 all, 23 some entries were skipped, 1 something failed.\n",
 	.examples = examples,
 	.keys = keys,

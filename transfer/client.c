@@ -19,6 +19,7 @@ static void transfer_free(struct transfer *t)
 	inflow_free(t->in);
 	fetch_free(t->fetch);
 	put_pieces_free(t->put.pieces);
+	across_free(t->across);
 	timer_free(t->progress);
 	timer_free(t->put.again);
 	digest_free(t->put.hash);
@@ -29,6 +30,7 @@ static void transfer_free(struct transfer *t)
 	free(t->workspace);
 	free(t->local);
 	free(t->remote);
+	free(t->to_sandbox);
 	free(t);
 }
 
@@ -47,7 +49,7 @@ static void run_done(struct post *post)
 void transfer_check_done(struct transfer *t)
 {
 	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->fetch != NULL ||
-	    t->put.pieces != NULL || t->post.pending)
+	    t->put.pieces != NULL || t->across != NULL || t->post.pending)
 		return;
 	if (t->err.code != GRPC_OK && t->try_again != NULL && t->try_again(t))
 		return;
@@ -88,6 +90,8 @@ void transfer_fail(struct transfer *t, const struct err *err)
 		fetch_stop(t->fetch, err);
 	if (t->put.pieces != NULL)
 		put_pieces_stop(t->put.pieces, err);
+	if (t->across != NULL)
+		across_stop(t->across, err);
 	transfer_check_done(t);
 }
 
@@ -131,6 +135,7 @@ struct transfer *transfer_create(
 		t->workspace = copy(r->workspace, &failed);
 		t->local = copy(r->local, &failed);
 		t->remote = copy(r->remote, &failed);
+		t->to_sandbox = copy(r->to_sandbox, &failed);
 		t->user_fd = r->fd;
 		t->fd = -1;
 		t->recursive = r->recursive;

@@ -1,5 +1,5 @@
 /*
- * transfer/client.h: files and trees between this machine and a sandbox.
+ * transfer/client.h: files and trees between this machine and a sandbox, or two of them.
  *
  * One operation: start, progress, one done. A download lands in a part file beside
  * its target and is renamed when size and digest agree; one of a file that was broken off
@@ -64,9 +64,10 @@ struct transfer_request {
 	struct rpc_client *client;
 	struct workers *workers;
 	const char *sandbox;
-	const char *workspace; /* NULL or "": default */
-	const char *local;     /* path; "-" with fd set */
-	int fd;                /* -1, or a descriptor to read from or write to instead of a file */
+	const char *workspace;  /* NULL or "": default */
+	const char *local;      /* path; "-" with fd set */
+	const char *to_sandbox; /* transfer_across: where ${local} is */
+	int fd;                 /* -1, or a descriptor to read from or write to instead of a file */
 	const char *remote;
 	bool recursive;              /* upload: local is a tree. Download: as_archive */
 	uint64_t offset, length;     /* download of a range; 0, 0: all */
@@ -87,6 +88,10 @@ struct transfer_request {
  * breaks and comes back. NULL: the request is malformed, or want of memory. */
 struct transfer *transfer_upload(struct loop *, const struct transfer_request *, struct err *);
 struct transfer *transfer_download(struct loop *, const struct transfer_request *, struct err *);
+
+/* ${remote} in ${sandbox} to ${local} in ${to_sandbox}, both of ${workspace}, and nothing of it
+ * on a disk here. What is broken off begins anew; TRANSFER_EXISTS_SKIP_IF_SAME is not for it. */
+struct transfer *transfer_across(struct loop *, const struct transfer_request *, struct err *);
 
 /* Stops; part files are removed (may take a moment of the workers; done runs with
  * CANCELLED when all is clean). */

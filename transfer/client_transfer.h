@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "towline/v1/files.pb-c.h"
+#include "transfer/across.h"
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
@@ -49,8 +50,9 @@ struct transfer {
 	struct rpc_client *client;
 	struct workers *workers;
 	char *sandbox, *workspace, *local, *remote;
-	int user_fd; /* borrowed; -1: ${local} */
-	int fd;      /* opened here, until a flow takes it */
+	char *to_sandbox; /* where ${local} is, when it is not here */
+	int user_fd;      /* borrowed; -1: ${local} */
+	int fd;           /* opened here, until a flow takes it */
 	bool recursive;
 	uint32_t mode;
 	bool git_ignore, follow_links, compress;
@@ -69,7 +71,8 @@ struct transfer {
 	bool (*try_again)(struct transfer *);
 	struct outflow *out;
 	struct inflow *in;
-	struct fetch *fetch; /* of a file's download, instead of a call and a flow */
+	struct fetch *fetch;   /* of a file's download, instead of a call and a flow */
+	struct across *across; /* likewise, from one sandbox to another */
 	struct timer *progress;
 	uint64_t moved, total;
 	uint64_t sent; /* bytes the far end says it has sent, of a download */

@@ -1,0 +1,65 @@
+/*
+ * transfer/across.h: from one sandbox to another, a DownloadFile call onto an UploadFile
+ * call. Private to the room.
+ *
+ *	source --get--> slices, digest --put--> target
+ *	  ^                                       |
+ *	  '-------- credit, as bytes leave -------'
+ *
+ * Nothing is kept on the way: what the target does not take the source does not send. The
+ * put is ended, and so the file put in place, when the source's digest is that of what
+ * has passed; the target's answer has to agree as well. All functions are called on the
+ * loop; callbacks come from it.
+ */
+#ifndef TRANSFER_ACROSS_H
+#define TRANSFER_ACROSS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "rpc/client.h"
+#include "towline/v1/files.pb-c.h"
+
+struct across;
+
+struct across_result {
+	uint64_t bytes;   /* of content; of a tree as the target counts it */
+	uint64_t wire;    /* that have passed */
+	uint64_t entries; /* of a tree, as the source counts them */
+	uint64_t files;
+	bool has_digest;
+	uint8_t digest[DIGEST_SIZE]; /* of what has passed */
+};
+
+struct across_place {
+	const char *sandbox, *path;
+};
+
+struct across_options {
+	struct rpc_client *client;
+	struct across_place from, to;
+	const char *workspace;      /* of both; "": default */
+	bool tree;                  /* what is in the directory ${from}, into the directory ${to} */
+	bool compress;              /* a tree, with zstd */
+	const char *const *exclude; /* of a tree; ends with NULL; may be NULL */
+	bool no_replace;            /* of a file: ALREADY_EXISTS */
+	/* Bytes that have left; ${total} 0: not known. */
+	void (*moved)(void *cookie, uint64_t bytes, uint64_t total);
+	/* What became of a tree's entries, of either end. */
+	void (*report)(void *cookie, const Towline__V1__TreeReport *);
+	/* Once, last; across_free() inside or after. code GRPC_OK: verified at both ends. */
+	void (*ended)(void *cookie, const struct across_result *, const struct err *);
+	void *cookie;
+};
+
+/* Texts are lent until the end. NULL: no memory, or no call can be made. */
+struct across *across_start(const struct across_options *, struct err *);
+
+/* ended() comes with ${why}, inside: a file is not in place, of a tree what came stays. */
+void across_stop(struct across *, const struct err *why);
+void across_free(struct across *);
+
+#endif
