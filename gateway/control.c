@@ -16,6 +16,7 @@ struct control {
 	struct rpc_call *call; /* the home loop's; NULL: the client is gone */
 	void *request;
 	bool answered;  /* at home; closed() frees */
+	bool is_secret; /* the reply is */
 	uint8_t *reply; /* packed; NULL: failed with ${err} */
 	size_t reply_len;
 	struct err err;
@@ -29,6 +30,8 @@ static struct control *of_post(struct post *post)
 static void control_free(struct control *c)
 {
 	codec_free(c->request);
+	if (c->is_secret && c->reply != NULL)
+		explicit_bzero(c->reply, c->reply_len);
 	free(c->reply);
 	free(c);
 }
@@ -125,6 +128,12 @@ void control_reply(struct control *c, const ProtobufCMessage *message)
 		err_set(&c->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->post.run = deliver;
 	loop_post(c->home, &c->post);
+}
+
+void control_reply_secret(struct control *c, const ProtobufCMessage *message)
+{
+	c->is_secret = true;
+	control_reply(c, message);
 }
 
 void control_fail(struct control *c, const struct err *err)

@@ -34,8 +34,9 @@ void control_call(struct rpc_call *, struct gateway *, control_handler *handler,
 
 struct gateway *control_gateway(const struct control *);
 
-/* Both end the control. */
+/* All three end the control. What is packed of a secret reply is wiped when it is sent. */
 void control_reply(struct control *, const ProtobufCMessage *);
+void control_reply_secret(struct control *, const ProtobufCMessage *);
 void control_fail(struct control *, const struct err *);
 
 /* What many requests have in common. */
@@ -53,6 +54,7 @@ const struct store_request *control_request(struct store_request *request, const
 control_handler control_info_health, control_info_user, control_info_gateway;
 control_handler control_sandbox_create, control_sandbox_get, control_sandbox_list,
     control_sandbox_delete, control_sandbox_stop, control_sandbox_start;
+control_handler control_ssh_create, control_ssh_revoke, control_ssh_list;
 control_handler control_workspace_create, control_workspace_get, control_workspace_list,
     control_workspace_delete;
 

@@ -48,13 +48,17 @@ static int open_state(struct gateway *g, struct err *err)
 	    (g->directory = directory_create(err)) == NULL ||
 	    (g->workspaces = workspaces_create(g->store, err)) == NULL)
 		return -1;
+	if (ssh_open(&g->ssh, g, err) != 0)
+		return -1;
+	opt.ssh = g->ssh.sessions;
+	opt.host_key_fingerprint = g->ssh.key.fingerprint;
 	opt.loop = g->loops[0];
 	opt.store = g->store;
 	opt.tokens = g->tokens;
 	opt.directory = g->directory;
 	if ((g->sandboxes = sandboxes_create(&opt, err)) == NULL)
 		return -1;
-	return sandboxes_load(g->sandboxes, err);
+	return sandboxes_load(g->sandboxes, err) == 0 ? ssh_load(&g->ssh, g, err) : -1;
 }
 
 static int make_server(struct gateway *g, struct err *err)
@@ -201,7 +205,7 @@ struct gateway *gateway_create(const struct options *options, const char *data_d
 	g->options = options;
 	snprintf(g->private_dir, sizeof(g->private_dir), "%s", data_dir);
 	if (make_loops(g, err) == 0 && open_state(g, err) == 0 && make_server(g, err) == 0 &&
-	    listen_all(g, err) == 0 && open_driver(g, err) == 0)
+	    listen_all(g, err) == 0 && ssh_listen(&g->ssh, g, err) == 0 && open_driver(g, err) == 0)
 		return g;
 	gateway_free(g);
 	return NULL;
@@ -369,6 +373,7 @@ void gateway_free(struct gateway *g)
 	if (g->driver_self != NULL)
 		g->driver->close(g->driver_self);
 	timer_free(g->idle_check);
+	ssh_close(&g->ssh);
 	watches_free(g->watches);
 	health_free(g->health);
 	workspaces_free(g->workspaces);

@@ -16,6 +16,7 @@
 #include "drivers/driver.h"
 #include "gateway/options.h"
 #include "gateway/sandboxes.h"
+#include "gateway/ssh.h"
 #include "relay/tunnel.h"
 #include "rpc/address.h"
 #include "rpc/server.h"
@@ -39,6 +40,7 @@ struct gateway {
 	struct directory *directory;
 	struct workspaces *workspaces;
 	struct sandboxes *sandboxes;
+	struct ssh ssh;
 	struct watches *watches;
 	struct health *health;
 	struct tunnels *tunnels;

@@ -8,10 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "drivers/driver.h"
 #include "rpc/address.h"
 
-#define LOOPS_MAX 64
+#define LOOPS_MAX          64
+#define SSH_WORKERS_MAX    64
+#define SSH_WORKERS_AUTO   4 /* at most, unless told otherwise */
+#define SSH_LISTEN_DEFAULT "127.0.0.1:2222"
 
 #define FIELD(name) offsetof(struct options, name)
 
@@ -33,6 +37,34 @@ static const struct config_key keys[] = {
 	    "event loops (default: half as many as processors, 1 to 8)", false },
 	{ "provision-timeout", 0, "TOWLINE_PROVISION_TIMEOUT", "TIME", config_duration,
 	    FIELD(provision_ms), "120s", "for a new sandbox's supervisor to connect", false },
+	{ "ssh-workers", 0, "TOWLINE_SSH_WORKERS", "N", config_string, FIELD(ssh.workers_text),
+	    NULL, "processes that serve SSH (default: as many as processors, at most 4; 0: none)",
+	    false },
+	{ "ssh-listen", 0, "TOWLINE_SSH_LISTEN", "ADDR", config_string, FIELD(ssh.listen), NULL,
+	    "address that they serve on (default: " SSH_LISTEN_DEFAULT
+	    "); any, since who comes needs "
+	    "a key; port 0 takes the one of the last start, or any",
+	    false },
+	{ "ssh-host", 0, "TOWLINE_SSH_HOST", "HOST", config_string, FIELD(ssh.host), NULL,
+	    "what SSH clients are told to dial (default: the address of --ssh-listen)", false },
+	{ "ssh-port", 0, "TOWLINE_SSH_PORT", "PORT", config_uint, FIELD(ssh.port), NULL,
+	    "and the port (default: that of --ssh-listen)", false },
+	{ "ssh-host-key", 0, "TOWLINE_SSH_HOST_KEY", "FILE", config_string, FIELD(ssh.host_key),
+	    NULL,
+	    "an Ed25519 key in OpenSSH's format, made if missing (default: ssh_host_ed25519_key in "
+	    "the data directory)",
+	    false },
+	{ "ssh-endpoints", 0, "TOWLINE_SSH_ENDPOINTS", "FILE", config_string, FIELD(ssh.endpoints),
+	    NULL,
+	    "tokens of towline-sshd processes that others start, one \"sshd-NAME.HEX\" a line",
+	    false },
+	{ "ssh-session-connections", 0, "TOWLINE_SSH_SESSION_CONNECTIONS", "N", config_uint,
+	    FIELD(ssh.session_connections), "32", "SSH connections by one session at once", false },
+	{ "ssh-sandbox-connections", 0, "TOWLINE_SSH_SANDBOX_CONNECTIONS", "N", config_uint,
+	    FIELD(ssh.sandbox_connections), "256", "SSH connections to one sandbox at once",
+	    false },
+	{ "sshd", 0, "TOWLINE_SSHD", "PATH", config_string, FIELD(ssh.program), NULL,
+	    "the SSH endpoint's program (default: towline-sshd beside this one)", false },
 	{ "log-level", 0, "TOWLINE_LOG_LEVEL", "LEVEL", config_string, FIELD(log_level_text),
 	    "info", "error, warn, info, debug or trace", false },
 	{ "log-format", 0, "TOWLINE_LOG_FORMAT", "FORMAT", config_string, FIELD(log_format_text),
@@ -97,7 +129,7 @@ static int check_loops(struct options *o, struct err *err)
 	return 0;
 }
 
-static char *beside_this_program(void)
+static char *beside_this_program(const char *name)
 {
 	char path[PATH_MAX];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
@@ -109,13 +141,14 @@ static char *beside_this_program(void)
 	if ((slash = strrchr(path, '/')) == NULL)
 		return NULL;
 	*slash = '\0';
-	return asprintf(&out, "%s/towline-supervisor", path) < 0 ? NULL : out;
+	return asprintf(&out, "%s/%s", path, name) < 0 ? NULL : out;
 }
 
 /* Made absolute: what the driver is lent must not depend on a directory. */
 static int check_supervisor(struct options *o, struct err *err)
 {
-	char *named = o->supervisor != NULL ? o->supervisor : beside_this_program();
+	char *named =
+	    o->supervisor != NULL ? o->supervisor : beside_this_program("towline-supervisor");
 	char *absolute;
 
 	if (named == NULL)
@@ -133,6 +166,74 @@ static int check_supervisor(struct options *o, struct err *err)
 	return 0;
 }
 
+/* SSH. */
+
+static int check_ssh_workers(struct ssh_options *o, struct err *err)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t count = processors < SSH_WORKERS_AUTO ? (uint64_t)processors : SSH_WORKERS_AUTO;
+
+	if (o->workers_text != NULL &&
+	    text_to_u64(o->workers_text, 0, SSH_WORKERS_MAX, &count, err) != 0)
+		return err_wrap(err, "--ssh-workers");
+	o->workers = (unsigned)count;
+	return 0;
+}
+
+/* One that was named must be there; one that was not may be missing. */
+static int check_ssh_program(struct ssh_options *o, struct err *err)
+{
+	bool named = o->program != NULL;
+	char *path = named ? o->program : beside_this_program("towline-sshd");
+	char *absolute = path != NULL ? realpath(path, NULL) : NULL;
+	int why = errno;
+
+	o->program = NULL;
+	if (absolute != NULL && access(absolute, X_OK) == 0)
+		o->program = absolute;
+	else if (named && absolute != NULL)
+		why = errno;
+	if (o->program == NULL)
+		free(absolute);
+	if (o->program == NULL && named)
+		err_sys(err, why, "--sshd %s", path);
+	free(path);
+	return o->program != NULL || !named ? 0 : -1;
+}
+
+static int check_ssh_listen(struct ssh_options *o, struct err *err)
+{
+	struct address a;
+
+	o->listen_given = o->listen != NULL;
+	if (!o->listen_given && (o->listen = strdup(SSH_LISTEN_DEFAULT)) == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (address_parse(o->listen, &a, err) != 0)
+		return err_wrap(err, "--ssh-listen");
+	if (a.is_unix || a.tls || !(a.is_numeric || strcmp(a.host, "localhost") == 0))
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "--ssh-listen %s: an address and a port are needed, as 0.0.0.0:2222 or [::]:2222",
+		    o->listen);
+	return 0;
+}
+
+static int check_ssh(struct ssh_options *o, struct err *err)
+{
+	if (check_ssh_workers(o, err) != 0 || check_ssh_program(o, err) != 0 ||
+	    check_ssh_listen(o, err) != 0)
+		return -1;
+	if (o->port > UINT16_MAX)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "--ssh-port: %u is no port", o->port);
+	if (o->endpoints != NULL && o->workers == 0 && (o->host == NULL || o->port == 0))
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "--ssh-endpoints with --ssh-workers 0: give --ssh-host and --ssh-port, for clients "
+		    "to dial");
+	if (o->session_connections == 0 || o->sandbox_connections == 0)
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "--ssh-session-connections and --ssh-sandbox-connections must be 1 or more");
+	return 0;
+}
+
 static int check(struct options *o, struct err *err)
 {
 	if (check_logging(o, err) != 0 || check_loops(o, err) != 0)
@@ -145,7 +246,7 @@ static int check(struct options *o, struct err *err)
 	for (size_t i = 0; i < o->listen.count; i++)
 		if (check_listen(o->listen.item[i], err) != 0)
 			return -1;
-	return check_supervisor(o, err);
+	return check_supervisor(o, err) == 0 ? check_ssh(&o->ssh, err) : -1;
 }
 
 int options_read(struct options *o, int argc, char *argv[], struct err *err)

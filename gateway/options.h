@@ -9,6 +9,19 @@
 #include "base/err.h"
 #include "base/log.h"
 
+struct ssh_options {
+	char *workers_text;
+	unsigned workers;  /* 0: none of our own */
+	char *listen;      /* never NULL once options_read() is done */
+	bool listen_given; /* by name, not by default */
+	char *host;        /* for clients; NULL: of ${listen} */
+	unsigned port;     /* 0: of ${listen} */
+	char *host_key;    /* NULL: in the data directory */
+	char *program;     /* absolute; NULL: there is none */
+	char *endpoints;   /* a file of tokens; NULL: none */
+	unsigned session_connections, sandbox_connections;
+};
+
 struct options {
 	char *data_dir;
 	struct config_list_value listen;
@@ -21,6 +34,7 @@ struct options {
 	enum log_level log_level;
 	enum log_format log_format;
 	uint64_t provision_ms;
+	struct ssh_options ssh;
 	bool help, version;
 
 	struct config config; /* what frees the texts */

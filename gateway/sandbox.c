@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "gateway/ssh_sessions.h"
 #include "gateway/wall.h"
 #include "proto/codec.h"
 
@@ -183,6 +184,8 @@ static void entered(struct sandbox *s)
 		break;
 	case PHASE_STOPPING:
 	case PHASE_DELETING:
+		if (s->phase == PHASE_DELETING && s->all->opt.ssh != NULL)
+			ssh_sessions_drop_sandbox(s->all->opt.ssh, s->id);
 		tokens_revoke(s->all->opt.tokens, s->id);
 		drop_calls(s,
 		    s->phase == PHASE_STOPPING ? "the sandbox is being stopped"

@@ -73,6 +73,8 @@ void sandbox_view(const struct sandbox *s, struct sandbox_view *v)
 		v->meta.deletion_time = &v->deleted;
 	}
 	v->sandbox.metadata = &v->meta;
+	if (s->all->opt.host_key_fingerprint != NULL)
+		v->sandbox.host_key_fingerprint = (char *)s->all->opt.host_key_fingerprint;
 	openshell__v1__sandbox_status__init(&v->status);
 	v->status.sandbox_name = v->meta.name;
 	v->status.agent_pod = (char *)s->status.instance_id;

@@ -27,12 +27,15 @@
 
 struct sandbox;
 struct sandboxes;
+struct ssh_sessions;
 
 struct sandboxes_options {
 	struct loop *loop;
 	struct store *store;
 	struct directory *directory;
 	struct tokens *tokens;
+	struct ssh_sessions *ssh;         /* NULL: none */
+	const char *host_key_fingerprint; /* of the SSH endpoints; NULL: there are none */
 	uint64_t ready_ms;
 };
 

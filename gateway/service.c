@@ -15,6 +15,7 @@
 #define OPENSHELL "/openshell.v1.OpenShell/"
 #define FILES     "/towline.v1.Files/"
 #define PORTS     "/towline.v1.Ports/"
+#define SSH       "/towline.v1.SshSessions/"
 
 /* A control message holds names, labels, an environment: see validate.h. */
 #define CONTROL_MAX ((uint32_t)1 << 20)
@@ -83,6 +84,10 @@ static const struct row rows[] = {
 	CONTROL("ListWorkspaces", control_workspace_list),
 	CONTROL("DeleteWorkspace", control_workspace_delete),
 
+	CONTROL("CreateSshSession", control_ssh_create),
+	CONTROL("RevokeSshSession", control_ssh_revoke),
+	{ SSH "ListSshSessions", SMALL_MAX, control_ssh_list, NULL, NULL },
+
 	{ OPENSHELL "ExecSandbox", RPC_MESSAGE_MAX, NULL, route_request, NULL },
 	{ OPENSHELL "ExecSandboxInteractive", 0, NULL, NULL, route_open },
 	{ OPENSHELL "ForwardTcp", 0, NULL, NULL, route_open },
@@ -122,6 +127,7 @@ static const char *const services[] = {
 	"openshell.inference.v1.Inference",
 	"towline.v1.Files",
 	"towline.v1.Ports",
+	"towline.v1.SshSessions",
 	"grpc.health.v1.Health",
 	"grpc.reflection.v1.ServerReflection",
 };

@@ -3,26 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "gateway/store_part.h"
 #include "gateway/store_schema.h"
 #include "gateway/wall.h"
-
-static const struct log_area area = { "gateway.store" };
 
 /* Milliseconds to wait for another process that reads the database. */
 #define BUSY_MS 2000
 
 enum statement {
-	STATEMENT_BEGIN,
-	STATEMENT_COMMIT,
-	STATEMENT_ROLLBACK,
 	STATEMENT_SANDBOX_INSERT,
 	STATEMENT_SANDBOX_UPDATE,
 	STATEMENT_SANDBOX_EXISTS,
@@ -40,9 +34,6 @@ enum statement {
 };
 
 static const char *const statement_sql[STATEMENT_COUNT] = {
-	[STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
-	[STATEMENT_COMMIT] = "COMMIT",
-	[STATEMENT_ROLLBACK] = "ROLLBACK",
 	[STATEMENT_SANDBOX_INSERT] =
 	    "INSERT INTO sandbox (id, workspace, name, phase, reason, message, version, changed_ms,"
 	    " token_hash, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -69,91 +60,14 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
 	[STATEMENT_SETTING_SET] = "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)",
 };
 
-struct store {
-	sqlite3 *db;
-	sqlite3_stmt *statements[STATEMENT_COUNT]; /* prepared when first needed */
-	bool failing;
-};
-
-/* Statements. */
-
-static int fail(struct store *s, const char *what, struct err *err)
-{
-	const char *why = sqlite3_errmsg(s->db);
-
-	s->failing = true;
-	log_fail(&area, "store_failed", LOG_STR("doing", what), LOG_STR("error", why));
-	if (sqlite3_errcode(s->db) == SQLITE_FULL)
-		return err_set(
-		    err, GRPC_RESOURCE_EXHAUSTED, "the gateway's disk is full: %s", what);
-	return err_set(err, GRPC_INTERNAL, "the gateway's database: %s: %s", what, why);
-}
+_Static_assert((int)STATEMENT_COUNT == STORE_STATEMENTS, "struct store has room for them all");
 
 static sqlite3_stmt *prepare(struct store *s, enum statement which)
 {
-	sqlite3_stmt **stmt = &s->statements[which];
-
-	if (*stmt == NULL)
-		sqlite3_prepare_v3(
-		    s->db, statement_sql[which], -1, SQLITE_PREPARE_PERSISTENT, stmt, NULL);
-	return *stmt;
+	return sql_prepare(&s->sql, &s->statements[which], statement_sql[which]);
 }
 
-/* Makes it ready for its next use and lets go of what it was lent. NULL is legal: one that
- * could not be prepared. */
-static void release(sqlite3_stmt *stmt)
-{
-	if (stmt == NULL)
-		return;
-	sqlite3_reset(stmt);
-	sqlite3_clear_bindings(stmt);
-}
-
-static void bind_text(sqlite3_stmt *stmt, int at, const char *text)
-{
-	sqlite3_bind_text(stmt, at, text, -1, SQLITE_STATIC);
-}
-
-static void bind_blob(sqlite3_stmt *stmt, int at, const void *data, size_t len)
-{
-	if (data == NULL)
-		sqlite3_bind_null(stmt, at);
-	else
-		sqlite3_bind_blob64(stmt, at, data, len, SQLITE_STATIC);
-}
-
-/* Runs a statement that answers nothing. */
-static int run(sqlite3_stmt *stmt)
-{
-	int result = stmt == NULL ? SQLITE_ERROR : sqlite3_step(stmt);
-
-	release(stmt);
-	return result == SQLITE_DONE || result == SQLITE_ROW ? 0 : -1;
-}
-
-static int run_plain(struct store *s, enum statement which)
-{
-	return run(prepare(s, which));
-}
-
-static int begin(struct store *s, const char *what, struct err *err)
-{
-	return run_plain(s, STATEMENT_BEGIN) == 0 ? 0 : fail(s, what, err);
-}
-
-/* Ends the transaction: with what it did if ${result} is 0, else without. */
-static int end(struct store *s, int result, const char *what, struct err *err)
-{
-	if (result == 0 && run_plain(s, STATEMENT_COMMIT) == 0) {
-		s->failing = false;
-		return 0;
-	}
-	if (result == 0)
-		fail(s, what, err);
-	if (!sqlite3_get_autocommit(s->db))
-		run_plain(s, STATEMENT_ROLLBACK);
-	return -1;
-}
+/* Requests. */
 
 static int put_request(struct store *s, const struct store_request *r, struct err *err)
 {
@@ -162,31 +76,31 @@ static int put_request(struct store *s, const struct store_request *r, struct er
 	if (r == NULL)
 		return 0;
 	if ((stmt = prepare(s, STATEMENT_REQUEST_PUT)) == NULL)
-		return fail(s, "remember a request", err);
-	bind_text(stmt, 1, r->method);
-	bind_text(stmt, 2, r->workspace);
-	bind_text(stmt, 3, r->request_id);
-	bind_text(stmt, 4, r->subject);
-	if (run(stmt) != 0)
-		return fail(s, "remember a request", err);
+		return sql_fail(&s->sql, "remember a request", err);
+	sql_bind_text(stmt, 1, r->method);
+	sql_bind_text(stmt, 2, r->workspace);
+	sql_bind_text(stmt, 3, r->request_id);
+	sql_bind_text(stmt, 4, r->subject);
+	if (sql_run(stmt) != 0)
+		return sql_fail(&s->sql, "remember a request", err);
 	if ((stmt = prepare(s, STATEMENT_REQUEST_TRIM)) == NULL)
-		return fail(s, "forget old requests", err);
+		return sql_fail(&s->sql, "forget old requests", err);
 	sqlite3_bind_int(stmt, 1, STORE_REQUESTS_MAX);
-	return run(stmt) == 0 ? 0 : fail(s, "forget old requests", err);
+	return sql_run(stmt) == 0 ? 0 : sql_fail(&s->sql, "forget old requests", err);
 }
 
 /* Sandboxes. */
 
 static void bind_sandbox(sqlite3_stmt *stmt, const struct store_sandbox *row)
 {
-	bind_text(stmt, 1, row->id);
+	sql_bind_text(stmt, 1, row->id);
 	sqlite3_bind_int(stmt, 4, row->phase);
-	bind_text(stmt, 5, row->reason);
-	bind_text(stmt, 6, row->message);
+	sql_bind_text(stmt, 5, row->reason);
+	sql_bind_text(stmt, 6, row->message);
 	sqlite3_bind_int64(stmt, 7, (sqlite3_int64)row->version);
 	sqlite3_bind_int64(stmt, 8, row->changed_ms);
-	bind_blob(stmt, 9, row->token_hash, CRYPTO_SHA256_SIZE);
-	bind_blob(stmt, 10, row->body, row->body_len);
+	sql_bind_blob(stmt, 9, row->token_hash, CRYPTO_SHA256_SIZE);
+	sql_bind_blob(stmt, 10, row->body, row->body_len);
 }
 
 static int insert_sandbox(struct store *s, const struct store_sandbox *row, struct err *err)
@@ -194,17 +108,17 @@ static int insert_sandbox(struct store *s, const struct store_sandbox *row, stru
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_SANDBOX_INSERT);
 
 	if (stmt == NULL)
-		return fail(s, "add a sandbox", err);
+		return sql_fail(&s->sql, "add a sandbox", err);
 	bind_sandbox(stmt, row);
-	bind_text(stmt, 2, row->workspace);
-	bind_text(stmt, 3, row->name);
-	if (run(stmt) == 0)
+	sql_bind_text(stmt, 2, row->workspace);
+	sql_bind_text(stmt, 3, row->name);
+	if (sql_run(stmt) == 0)
 		return 0;
-	if (sqlite3_extended_errcode(s->db) == SQLITE_CONSTRAINT_UNIQUE)
+	if (sqlite3_extended_errcode(s->sql.db) == SQLITE_CONSTRAINT_UNIQUE)
 		return err_set(err, GRPC_ALREADY_EXISTS,
 		    "sandbox \"%s\" exists already in workspace \"%s\"; choose another name",
 		    row->name, row->workspace);
-	return fail(s, "add a sandbox", err);
+	return sql_fail(&s->sql, "add a sandbox", err);
 }
 
 int store_sandbox_insert(struct store *s, const struct store_sandbox *row,
@@ -212,12 +126,12 @@ int store_sandbox_insert(struct store *s, const struct store_sandbox *row,
 {
 	int result;
 
-	if (begin(s, "add a sandbox", err) != 0)
+	if (sql_begin(&s->sql, "add a sandbox", err) != 0)
 		return -1;
 	result = insert_sandbox(s, row, err);
 	if (result == 0)
 		result = put_request(s, request, err);
-	return end(s, result, "add a sandbox", err);
+	return sql_end(&s->sql, result, "add a sandbox", err);
 }
 
 /* Why an update found no row. */
@@ -228,10 +142,10 @@ static int missed(
 	bool exists;
 
 	if (stmt == NULL)
-		return fail(s, "look for a sandbox", err);
-	bind_text(stmt, 1, row->id);
+		return sql_fail(&s->sql, "look for a sandbox", err);
+	sql_bind_text(stmt, 1, row->id);
 	exists = sqlite3_step(stmt) == SQLITE_ROW;
-	release(stmt);
+	sql_release(stmt);
 	if (!exists)
 		return err_set(err, GRPC_NOT_FOUND, "sandbox %s is gone", row->id);
 	return err_set(err, GRPC_ABORTED,
@@ -245,12 +159,12 @@ static int update_sandbox(
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_SANDBOX_UPDATE);
 
 	if (stmt == NULL)
-		return fail(s, "change a sandbox", err);
+		return sql_fail(&s->sql, "change a sandbox", err);
 	bind_sandbox(stmt, row);
 	sqlite3_bind_int64(stmt, 11, (sqlite3_int64)expected);
-	if (run(stmt) != 0)
-		return fail(s, "change a sandbox", err);
-	return sqlite3_changes(s->db) == 1 ? 0 : missed(s, row, expected, err);
+	if (sql_run(stmt) != 0)
+		return sql_fail(&s->sql, "change a sandbox", err);
+	return sqlite3_changes(s->sql.db) == 1 ? 0 : missed(s, row, expected, err);
 }
 
 int store_sandbox_update(struct store *s, const struct store_sandbox *row, uint64_t expected,
@@ -258,12 +172,12 @@ int store_sandbox_update(struct store *s, const struct store_sandbox *row, uint6
 {
 	int result;
 
-	if (begin(s, "change a sandbox", err) != 0)
+	if (sql_begin(&s->sql, "change a sandbox", err) != 0)
 		return -1;
 	result = update_sandbox(s, row, expected, err);
 	if (result == 0)
 		result = put_request(s, request, err);
-	return end(s, result, "change a sandbox", err);
+	return sql_end(&s->sql, result, "change a sandbox", err);
 }
 
 int store_sandbox_remove(struct store *s, const char *id, struct err *err)
@@ -271,22 +185,9 @@ int store_sandbox_remove(struct store *s, const char *id, struct err *err)
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_SANDBOX_REMOVE);
 
 	if (stmt == NULL)
-		return fail(s, "remove a sandbox", err);
-	bind_text(stmt, 1, id);
-	return run(stmt) == 0 ? 0 : fail(s, "remove a sandbox", err);
-}
-
-static const char *column_text(sqlite3_stmt *stmt, int at)
-{
-	const unsigned char *text = sqlite3_column_text(stmt, at);
-
-	return text != NULL ? (const char *)text : "";
-}
-
-static const uint8_t *column_hash(sqlite3_stmt *stmt, int at)
-{
-	return sqlite3_column_bytes(stmt, at) == CRYPTO_SHA256_SIZE ? sqlite3_column_blob(stmt, at)
-								    : NULL;
+		return sql_fail(&s->sql, "remove a sandbox", err);
+	sql_bind_text(stmt, 1, id);
+	return sql_run(stmt) == 0 ? 0 : sql_fail(&s->sql, "remove a sandbox", err);
 }
 
 int store_sandbox_each(struct store *s,
@@ -298,23 +199,23 @@ int store_sandbox_each(struct store *s,
 
 	while (stmt != NULL && result == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
 		struct store_sandbox row = {
-			.id = column_text(stmt, 0),
-			.workspace = column_text(stmt, 1),
-			.name = column_text(stmt, 2),
+			.id = sql_column_text(stmt, 0),
+			.workspace = sql_column_text(stmt, 1),
+			.name = sql_column_text(stmt, 2),
 			.phase = sqlite3_column_int(stmt, 3),
-			.reason = column_text(stmt, 4),
-			.message = column_text(stmt, 5),
+			.reason = sql_column_text(stmt, 4),
+			.message = sql_column_text(stmt, 5),
 			.version = (uint64_t)sqlite3_column_int64(stmt, 6),
 			.changed_ms = sqlite3_column_int64(stmt, 7),
-			.token_hash = column_hash(stmt, 8),
+			.token_hash = sql_column_hash(stmt, 8),
 			.body = sqlite3_column_blob(stmt, 9),
 			.body_len = (size_t)sqlite3_column_bytes(stmt, 9),
 		};
 		result = each(cookie, &row, err);
 	}
 	if (result == 0 && step != SQLITE_DONE)
-		result = fail(s, "read the sandboxes", err);
-	release(stmt);
+		result = sql_fail(&s->sql, "read the sandboxes", err);
+	sql_release(stmt);
 	return result;
 }
 
@@ -325,17 +226,17 @@ static int insert_workspace(struct store *s, const struct store_workspace *row, 
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_WORKSPACE_INSERT);
 
 	if (stmt == NULL)
-		return fail(s, "add a workspace", err);
-	bind_text(stmt, 1, row->name);
-	bind_text(stmt, 2, row->id);
+		return sql_fail(&s->sql, "add a workspace", err);
+	sql_bind_text(stmt, 1, row->name);
+	sql_bind_text(stmt, 2, row->id);
 	sqlite3_bind_int64(stmt, 3, (sqlite3_int64)row->version);
-	bind_blob(stmt, 4, row->body, row->body_len);
-	if (run(stmt) == 0)
+	sql_bind_blob(stmt, 4, row->body, row->body_len);
+	if (sql_run(stmt) == 0)
 		return 0;
-	if (sqlite3_extended_errcode(s->db) == SQLITE_CONSTRAINT_PRIMARYKEY)
+	if (sqlite3_extended_errcode(s->sql.db) == SQLITE_CONSTRAINT_PRIMARYKEY)
 		return err_set(
 		    err, GRPC_ALREADY_EXISTS, "workspace \"%s\" exists already", row->name);
-	return fail(s, "add a workspace", err);
+	return sql_fail(&s->sql, "add a workspace", err);
 }
 
 int store_workspace_insert(struct store *s, const struct store_workspace *row,
@@ -343,12 +244,12 @@ int store_workspace_insert(struct store *s, const struct store_workspace *row,
 {
 	int result;
 
-	if (begin(s, "add a workspace", err) != 0)
+	if (sql_begin(&s->sql, "add a workspace", err) != 0)
 		return -1;
 	result = insert_workspace(s, row, err);
 	if (result == 0)
 		result = put_request(s, request, err);
-	return end(s, result, "add a workspace", err);
+	return sql_end(&s->sql, result, "add a workspace", err);
 }
 
 static int remove_workspace(struct store *s, const char *name, struct err *err)
@@ -356,9 +257,9 @@ static int remove_workspace(struct store *s, const char *name, struct err *err)
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_WORKSPACE_REMOVE);
 
 	if (stmt == NULL)
-		return fail(s, "remove a workspace", err);
-	bind_text(stmt, 1, name);
-	return run(stmt) == 0 ? 0 : fail(s, "remove a workspace", err);
+		return sql_fail(&s->sql, "remove a workspace", err);
+	sql_bind_text(stmt, 1, name);
+	return sql_run(stmt) == 0 ? 0 : sql_fail(&s->sql, "remove a workspace", err);
 }
 
 int store_workspace_remove(
@@ -366,12 +267,12 @@ int store_workspace_remove(
 {
 	int result;
 
-	if (begin(s, "remove a workspace", err) != 0)
+	if (sql_begin(&s->sql, "remove a workspace", err) != 0)
 		return -1;
 	result = remove_workspace(s, name, err);
 	if (result == 0)
 		result = put_request(s, request, err);
-	return end(s, result, "remove a workspace", err);
+	return sql_end(&s->sql, result, "remove a workspace", err);
 }
 
 int store_workspace_each(struct store *s,
@@ -383,8 +284,8 @@ int store_workspace_each(struct store *s,
 
 	while (stmt != NULL && result == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
 		struct store_workspace row = {
-			.name = column_text(stmt, 0),
-			.id = column_text(stmt, 1),
+			.name = sql_column_text(stmt, 0),
+			.id = sql_column_text(stmt, 1),
 			.version = (uint64_t)sqlite3_column_int64(stmt, 2),
 			.body = sqlite3_column_blob(stmt, 3),
 			.body_len = (size_t)sqlite3_column_bytes(stmt, 3),
@@ -392,8 +293,8 @@ int store_workspace_each(struct store *s,
 		result = each(cookie, &row, err);
 	}
 	if (result == 0 && step != SQLITE_DONE)
-		result = fail(s, "read the workspaces", err);
-	release(stmt);
+		result = sql_fail(&s->sql, "read the workspaces", err);
+	sql_release(stmt);
 	return result;
 }
 
@@ -406,24 +307,24 @@ int store_request_find(struct store *s, const struct store_request *r,
 	int step;
 
 	if (stmt == NULL)
-		return fail(s, "look for a request", err);
-	bind_text(stmt, 1, r->method);
-	bind_text(stmt, 2, r->workspace);
-	bind_text(stmt, 3, r->request_id);
+		return sql_fail(&s->sql, "look for a request", err);
+	sql_bind_text(stmt, 1, r->method);
+	sql_bind_text(stmt, 2, r->workspace);
+	sql_bind_text(stmt, 3, r->request_id);
 	step = sqlite3_step(stmt);
 	if (step == SQLITE_ROW)
-		snprintf(subject, NAMES_WORKSPACE_MAX + 1, "%s", column_text(stmt, 0));
-	release(stmt);
+		snprintf(subject, NAMES_WORKSPACE_MAX + 1, "%s", sql_column_text(stmt, 0));
+	sql_release(stmt);
 	if (step == SQLITE_ROW || step == SQLITE_DONE)
 		return step == SQLITE_ROW;
-	return fail(s, "look for a request", err);
+	return sql_fail(&s->sql, "look for a request", err);
 }
 
 int store_request_put(struct store *s, const struct store_request *request, struct err *err)
 {
-	if (begin(s, "remember a request", err) != 0)
+	if (sql_begin(&s->sql, "remember a request", err) != 0)
 		return -1;
-	return end(s, put_request(s, request, err), "remember a request", err);
+	return sql_end(&s->sql, put_request(s, request, err), "remember a request", err);
 }
 
 int store_setting_get(struct store *s, const char *name, char **value, struct err *err)
@@ -433,15 +334,16 @@ int store_setting_get(struct store *s, const char *name, char **value, struct er
 
 	*value = NULL;
 	if (stmt == NULL)
-		return fail(s, "read a setting", err);
-	bind_text(stmt, 1, name);
+		return sql_fail(&s->sql, "read a setting", err);
+	sql_bind_text(stmt, 1, name);
 	step = sqlite3_step(stmt);
 	if (step == SQLITE_ROW)
-		*value = strdup(column_text(stmt, 0));
-	release(stmt);
+		*value = strdup(sql_column_text(stmt, 0));
+	sql_release(stmt);
 	if (step == SQLITE_ROW && *value == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	return step == SQLITE_ROW || step == SQLITE_DONE ? 0 : fail(s, "read a setting", err);
+	return step == SQLITE_ROW || step == SQLITE_DONE ? 0
+							 : sql_fail(&s->sql, "read a setting", err);
 }
 
 int store_setting_set(struct store *s, const char *name, const char *value, struct err *err)
@@ -449,15 +351,15 @@ int store_setting_set(struct store *s, const char *name, const char *value, stru
 	sqlite3_stmt *stmt = prepare(s, STATEMENT_SETTING_SET);
 
 	if (stmt == NULL)
-		return fail(s, "keep a setting", err);
-	bind_text(stmt, 1, name);
-	bind_text(stmt, 2, value);
-	return run(stmt) == 0 ? 0 : fail(s, "keep a setting", err);
+		return sql_fail(&s->sql, "keep a setting", err);
+	sql_bind_text(stmt, 1, name);
+	sql_bind_text(stmt, 2, value);
+	return sql_run(stmt) == 0 ? 0 : sql_fail(&s->sql, "keep a setting", err);
 }
 
 bool store_is_failing(const struct store *s)
 {
-	return s->failing;
+	return s->sql.failing;
 }
 
 /* Opening. */
@@ -481,16 +383,16 @@ static int schema_version(struct store *s, size_t *version, struct err *err)
 	sqlite3_stmt *stmt = NULL;
 	int step = SQLITE_ERROR;
 
-	if (sqlite3_exec(s->db,
+	if (sqlite3_exec(s->sql.db,
 		"CREATE TABLE IF NOT EXISTS schema (version INTEGER PRIMARY KEY, applied_ms INTEGER) STRICT",
 		NULL, NULL, NULL) != SQLITE_OK)
-		return fail(s, "make the table of schema versions", err);
-	if (sqlite3_prepare_v2(s->db, "SELECT coalesce(max(version), 0) FROM schema", -1, &stmt,
+		return sql_fail(&s->sql, "make the table of schema versions", err);
+	if (sqlite3_prepare_v2(s->sql.db, "SELECT coalesce(max(version), 0) FROM schema", -1, &stmt,
 		NULL) == SQLITE_OK)
 		step = sqlite3_step(stmt);
 	*version = step == SQLITE_ROW ? (size_t)sqlite3_column_int64(stmt, 0) : 0;
 	sqlite3_finalize(stmt);
-	return step == SQLITE_ROW ? 0 : fail(s, "read the schema version", err);
+	return step == SQLITE_ROW ? 0 : sql_fail(&s->sql, "read the schema version", err);
 }
 
 static int migrate_step(struct store *s, size_t version, struct err *err)
@@ -500,13 +402,14 @@ static int migrate_step(struct store *s, size_t version, struct err *err)
 
 	snprintf(note, sizeof(note), "INSERT INTO schema VALUES (%zu, %" PRId64 ")", version + 1,
 	    wall_now_ms());
-	if (begin(s, "bring the schema up to date", err) != 0)
+	if (sql_begin(&s->sql, "bring the schema up to date", err) != 0)
 		return -1;
-	result = sqlite3_exec(s->db, store_schema_steps[version], NULL, NULL, NULL) == SQLITE_OK &&
-		sqlite3_exec(s->db, note, NULL, NULL, NULL) == SQLITE_OK
+	result =
+	    sqlite3_exec(s->sql.db, store_schema_steps[version], NULL, NULL, NULL) == SQLITE_OK &&
+		sqlite3_exec(s->sql.db, note, NULL, NULL, NULL) == SQLITE_OK
 	    ? 0
-	    : fail(s, "bring the schema up to date", err);
-	return end(s, result, "bring the schema up to date", err);
+	    : sql_fail(&s->sql, "bring the schema up to date", err);
+	return sql_end(&s->sql, result, "bring the schema up to date", err);
 }
 
 static int migrate(struct store *s, struct err *err)
@@ -529,13 +432,13 @@ static int migrate(struct store *s, struct err *err)
 /* The cache is small: the gateway keeps what it needs often in memory of its own. */
 static int configure(struct store *s, struct err *err)
 {
-	sqlite3_extended_result_codes(s->db, 1);
-	sqlite3_busy_timeout(s->db, BUSY_MS);
-	if (sqlite3_exec(s->db,
+	sqlite3_extended_result_codes(s->sql.db, 1);
+	sqlite3_busy_timeout(s->sql.db, BUSY_MS);
+	if (sqlite3_exec(s->sql.db,
 		"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;"
 		"PRAGMA trusted_schema = OFF",
 		NULL, NULL, NULL) != SQLITE_OK)
-		return fail(s, "set it up", err);
+		return sql_fail(&s->sql, "set it up", err);
 	return 0;
 }
 
@@ -551,9 +454,9 @@ struct store *store_open(const char *path, struct err *err)
 		free(s);
 		return NULL;
 	}
-	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+	if (sqlite3_open_v2(path, &s->sql.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
 	    SQLITE_OK)
-		fail(s, "open it", err);
+		sql_fail(&s->sql, "open it", err);
 	else if (configure(s, err) == 0 && migrate(s, err) == 0)
 		return s;
 	err_wrap(err, "%s", path);
@@ -565,8 +468,10 @@ void store_close(struct store *s)
 {
 	if (s == NULL)
 		return;
-	for (size_t i = 0; i < STATEMENT_COUNT; i++)
+	for (size_t i = 0; i < STORE_STATEMENTS; i++)
 		sqlite3_finalize(s->statements[i]);
-	sqlite3_close(s->db);
+	for (size_t i = 0; i < STORE_SSH_STATEMENTS; i++)
+		sqlite3_finalize(s->ssh_statements[i]);
+	sql_close(&s->sql);
 	free(s);
 }

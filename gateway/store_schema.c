@@ -32,5 +32,24 @@ static const char first[] = "CREATE TABLE sandbox ("
 			    " value TEXT NOT NULL"
 			    ") STRICT, WITHOUT ROWID;";
 
-const char *const store_schema_steps[] = { first };
+/* Rows are found by their serial alone: the gateway has every session in memory. */
+static const char ssh_sessions[] = "CREATE TABLE ssh_session ("
+				   " serial INTEGER PRIMARY KEY,"
+				   " id TEXT NOT NULL,"
+				   " sandbox_id TEXT NOT NULL,"
+				   " sandbox TEXT NOT NULL,"
+				   " workspace TEXT NOT NULL,"
+				   " subject TEXT NOT NULL,"
+				   " token_hash BLOB NOT NULL,"
+				   " key BLOB NOT NULL,"
+				   " permissions INTEGER NOT NULL,"
+				   " created_ms INTEGER NOT NULL,"
+				   " expires_ms INTEGER NOT NULL,"
+				   " ended_ms INTEGER NOT NULL,"
+				   " ended_why INTEGER NOT NULL,"
+				   " bytes_in INTEGER NOT NULL,"
+				   " bytes_out INTEGER NOT NULL"
+				   ") STRICT;";
+
+const char *const store_schema_steps[] = { first, ssh_sessions };
 const size_t store_schema_count = sizeof(store_schema_steps) / sizeof(store_schema_steps[0]);

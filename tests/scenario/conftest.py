@@ -113,6 +113,7 @@ class Gateway:
             f"--supervisor={BIN / 'towline-supervisor'}",
             f"--ready-file={self.ready_file}",
             f"--loops={loops}",
+            "--ssh-workers=0",
             "--log-level=debug",
             *flags,
         ]

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "gateway/options.h"
+#include "gateway/ssh_access.h"
 
 /* Whatever can be executed stands in for a supervisor. */
 #define SUPERVISOR "--supervisor=/proc/self/exe"
@@ -81,6 +82,11 @@ static void test_defaults(void **state)
 	assert_int_equal(o.log_level, LOG_LEVEL_INFO);
 	assert_int_equal(o.provision_ms, 120000);
 	assert_null(o.ready_file);
+	assert_in_range(o.ssh.workers, 1, 4);
+	assert_string_equal(o.ssh.listen, "127.0.0.1:2222");
+	assert_false(o.ssh.listen_given);
+	assert_int_equal(o.ssh.session_connections, SSH_ACCESS_CONNECTIONS_MAX);
+	assert_int_equal(o.ssh.sandbox_connections, SSH_ACCESS_CONNECTIONS_SANDBOX_MAX);
 	options_free(&o);
 }
 
@@ -102,6 +108,14 @@ static void test_mistakes(void **state)
 	is_mistake("--log-level=loud", "log-level");
 	is_mistake("--log-format=xml", "xml");
 	is_mistake("--loops=1000", "--loops");
+	is_mistake("--ssh-workers=65", "--ssh-workers");
+	is_mistake("--ssh-workers=many", "--ssh-workers");
+	is_mistake("--ssh-listen=unix:/tmp/x", "--ssh-listen");
+	is_mistake("--ssh-listen=example.com:22", "--ssh-listen");
+	is_mistake("--ssh-listen=22", "--ssh-listen");
+	is_mistake("--ssh-port=65536", "--ssh-port");
+	is_mistake("--ssh-session-connections=0", "--ssh-session-connections");
+	is_mistake("--sshd=/nonexistent/sshd", "/nonexistent/sshd");
 	is_mistake("--nonsense", "nonsense");
 	is_mistake("word", "word");
 	is_mistake("--config=/nonexistent/file", "/nonexistent/file");
@@ -132,12 +146,31 @@ static void test_required(void **state)
 	options_free(&o);
 }
 
+static void test_ssh(void **state)
+{
+	struct options o;
+	struct err err;
+
+	(void)state;
+	if (read_options(&o, &err, (char *)"--ssh-listen=0.0.0.0:0", (char *)"--ssh-workers=0") !=
+	    0)
+		fail_msg("%s", err.text);
+	assert_true(o.ssh.listen_given);
+	assert_int_equal(o.ssh.workers, 0);
+	options_free(&o);
+	assert_int_equal(
+	    read_options(&o, &err, (char *)"--ssh-endpoints=/x", (char *)"--ssh-workers=0"), -1);
+	assert_non_null(strstr(err.text, "--ssh-host"));
+	options_free(&o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_listen),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_ssh),
 		cmocka_unit_test(test_no_supervisor),
 		cmocka_unit_test(test_required),
 	};

@@ -75,7 +75,8 @@ static void test_served(void **state)
 		"CreateSandbox", "GetSandbox", "ListSandboxes", "DeleteSandbox", "StopSandbox",
 		"StartSandbox", "WatchSandbox", "CreateWorkspace", "GetWorkspace", "ListWorkspaces",
 		"DeleteWorkspace", "ExecSandbox", "ExecSandboxInteractive", "ForwardTcp",
-		"UploadFile", "DownloadFile", "ConnectSupervisor", "RelayStream" };
+		"UploadFile", "DownloadFile", "ConnectSupervisor", "RelayStream",
+		"CreateSshSession", "RevokeSshSession" };
 	char path[128];
 
 	(void)state;
@@ -84,7 +85,7 @@ static void test_served(void **state)
 		assert_true(service_is_served(path));
 	}
 	assert_false(service_is_served("/openshell.v1.OpenShell/PeerRelay"));
-	assert_false(service_is_served("/openshell.v1.OpenShell/CreateSshSession"));
+	assert_false(service_is_served("/openshell.v1.OpenShell/ExposeService"));
 	assert_true(service_is_service("openshell.v1.OpenShell"));
 	assert_false(service_is_service("openshell.compute.v1.ComputeDriver"));
 }

@@ -16,6 +16,7 @@
 
 #include "gateway/store.h"
 #include "gateway/store_schema.h"
+#include "gateway/store_ssh.h"
 #include "support/leak.h"
 
 #define ID "11111111-1111-4111-8111-111111111111"
@@ -328,7 +329,9 @@ static void test_migration_is_whole(void **state)
 	execute(f->path, "DELETE FROM schema; DROP TABLE setting"); /* sandbox is in the way */
 	f->store = store_open(f->path, &err);
 	assert_null(f->store);
-	execute(f->path, "DROP TABLE sandbox; DROP TABLE workspace; DROP TABLE request");
+	execute(f->path,
+	    "DROP TABLE sandbox; DROP TABLE workspace; DROP TABLE request;"
+	    "DROP TABLE ssh_session");
 	open_store(f);
 	assert_int_equal(count(f->store), 0);
 }
@@ -350,6 +353,66 @@ static void test_no_database(void **state)
 	assert_int_equal(err.code, GRPC_NOT_FOUND);
 }
 
+static struct store_ssh ssh_row(const char *id)
+{
+	return (struct store_ssh){
+		.id = id,
+		.sandbox_id = ID,
+		.sandbox = "web",
+		.workspace = "default",
+		.subject = "local",
+		.token_hash = hash,
+		.key = body,
+		.key_len = sizeof(body),
+		.permissions = 5,
+		.created_ms = 1,
+		.expires_ms = 900001,
+	};
+}
+
+static int count_ssh(void *cookie, const struct store_ssh *row, struct err *err)
+{
+	(void)err;
+	assert_int_equal(strlen(row->id), 16);
+	assert_memory_equal(row->token_hash, hash, sizeof(hash));
+	assert_memory_equal(row->key, body, sizeof(body));
+	assert_int_equal(row->permissions, 5);
+	assert_int_equal(row->expires_ms, 900001);
+	if (row->serial == 2) {
+		assert_int_equal(row->ended_ms, 77);
+		assert_int_equal(row->ended_why, 2);
+		assert_int_equal(row->bytes_in, UINT64_C(1) << 40);
+		assert_int_equal(row->bytes_out, 3);
+	}
+	++*(size_t *)cookie;
+	return 0;
+}
+
+static void test_ssh_sessions(void **state)
+{
+	struct fixture *f = *state;
+	struct store_ssh row = ssh_row("0123456789abcdef");
+	const uint64_t first[] = { 1, 9 };
+	size_t n = 0;
+	struct err err;
+
+	for (uint64_t i = 1; i <= 3; i++) {
+		assert_int_equal(store_ssh_insert(f->store, &row, &row.serial, &err), 0);
+		assert_int_equal(row.serial, i);
+	}
+	row.serial = 2;
+	row.ended_ms = 77;
+	row.ended_why = 2;
+	row.bytes_in = UINT64_C(1) << 40;
+	row.bytes_out = 3;
+	assert_int_equal(store_ssh_update(f->store, &row, 1, &err), 0);
+	assert_int_equal(store_ssh_remove(f->store, first, 2, &err), 0);
+	store_close(f->store);
+	open_store(f);
+	assert_int_equal(store_ssh_each(f->store, count_ssh, &n, &err), 0);
+	assert_int_equal(n, 2);
+}
+
 /* What was there when it was opened is not any more: each call says so, none crashes. */
 static void test_damaged_while_open(void **state)
 {
@@ -357,12 +420,13 @@ static void test_damaged_while_open(void **state)
 	const struct store_request request = { "CreateSandbox", "default", "r1", ID };
 	struct store_sandbox r = row(ID, "default", "web");
 	char subject[NAMES_WORKSPACE_MAX + 1], *value;
+	struct store_ssh ssh = ssh_row("0123456789abcdef");
 	size_t n = 0;
 	struct err err;
 
 	execute(f->path,
 	    "DROP TABLE sandbox; DROP TABLE workspace; DROP TABLE request;"
-	    "DROP TABLE setting");
+	    "DROP TABLE setting; DROP TABLE ssh_session");
 	assert_int_equal(store_sandbox_each(f->store, count_row, &n, &err), -1);
 	assert_int_equal(err.code, GRPC_INTERNAL);
 	assert_true(store_is_failing(f->store));
@@ -374,6 +438,10 @@ static void test_damaged_while_open(void **state)
 	assert_int_equal(store_request_put(f->store, &request, &err), -1);
 	assert_int_equal(store_setting_get(f->store, "port", &value, &err), -1);
 	assert_int_equal(store_setting_set(f->store, "port", "1", &err), -1);
+	assert_int_equal(store_ssh_insert(f->store, &ssh, &ssh.serial, &err), -1);
+	assert_int_equal(store_ssh_update(f->store, &ssh, 1, &err), -1);
+	assert_int_equal(store_ssh_remove(f->store, &ssh.serial, 1, &err), -1);
+	assert_int_equal(store_ssh_each(f->store, count_ssh, &n, &err), -1);
 	assert_int_equal(n, 0);
 }
 
@@ -391,6 +459,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_newer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_migration_is_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ssh_sessions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_while_open, setup, teardown),
 	};
 
