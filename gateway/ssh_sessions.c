@@ -295,7 +295,7 @@ static void end_late(struct ssh_sessions *s)
 static void forget_old(struct ssh_sessions *s)
 {
 	uint64_t serials[WRITE_SOME];
-	struct ssh_session *x;
+	struct ssh_session *old[WRITE_SOME], *x;
 	int64_t oldest = ssh_session_wall(s) - SSH_SESSIONS_KEPT_MS;
 	size_t n = 0;
 	struct err err;
@@ -305,13 +305,14 @@ static void forget_old(struct ssh_sessions *s)
 		if (n == WRITE_SOME ||
 		    (s->over_count - n <= SSH_SESSIONS_ENDED_MAX && x->ended_ms > oldest))
 			break;
+		old[n] = x;
 		serials[n++] = x->serial;
 	}
 	if (n == 0 || store_ssh_remove(s->opt.store, serials, n, &err) != 0)
 		return;
 	pthread_rwlock_wrlock(&s->lock);
-	for (; n > 0; n--)
-		forget(s, TAILQ_FIRST(&s->over));
+	for (size_t i = 0; i < n; i++)
+		forget(s, old[i]);
 	pthread_rwlock_unlock(&s->lock);
 }
 

@@ -26,12 +26,12 @@
 #include "gateway/store.h"
 #include "rpc/ssh_key.h"
 
-#define SSH_SESSIONS_MAX         65536 /* live, in all; each costs about 1 KiB */
-#define SSH_SESSIONS_SANDBOX_MAX 16384 /* live, of one sandbox */
-#define SSH_SESSIONS_ENDED_MAX   16384 /* ended and not forgotten; the oldest go first */
-#define SSH_SESSIONS_KEPT_MS     (24 * 3600 * 1000) /* for lists, after the end */
-#define SSH_SESSIONS_SWEEP_MS    500                /* from one look at all ends to the next */
-#define SSH_SESSIONS_BATCH       1024               /* rows written or removed in one sweep */
+#define SSH_SESSIONS_MAX         65536     /* live, in all; each costs about 1 KiB */
+#define SSH_SESSIONS_SANDBOX_MAX 16384     /* live, of one sandbox */
+#define SSH_SESSIONS_ENDED_MAX   16384     /* ended and not forgotten; the oldest go first */
+#define SSH_SESSIONS_KEPT_MS     86400000L /* for lists, after the end */
+#define SSH_SESSIONS_SWEEP_MS    500       /* from one look at all ends to the next */
+#define SSH_SESSIONS_BATCH       1024      /* rows written or removed in one sweep */
 
 enum ssh_end {
 	SSH_END_NONE, /* live */
