@@ -22,6 +22,8 @@ struct framed {
 	 * frames, and what was sent before there was an owner. */
 	size_t unsent, overhead;
 
+	uint32_t field; /* of the last payload */
+
 	bool ended;        /* the own direction */
 	bool finished;     /* serving: the status is said; what comes is dropped */
 	bool broken;       /* what came could not be decoded; ${why} says how */
@@ -117,6 +119,7 @@ static size_t take_event(struct framed *f, const struct frame_event *ev, const s
 			give_up(f, GRPC_INVALID_ARGUMENT, "bytes where none belong");
 			return 0;
 		}
+		f->field = ev->field;
 		f->ops->payload(f->cookie, slice_sub(s, (size_t)(ev->data - s->data), ev->len));
 		return ev->len;
 	case FRAME_END:
@@ -229,14 +232,17 @@ static struct framed *framed_create(enum framed_role role, const struct framed_o
 	size_t other =
 	    o != NULL && o->max_structured != 0 ? o->max_structured : FRAMED_STRUCTURED_MAX;
 	bool whole = o != NULL && o->whole;
+	enum frame_shape shape = whole ? FRAME_SHAPE_WHOLE
+	    : o != NULL && o->event    ? FRAME_SHAPE_EVENT
+				       : FRAME_SHAPE_BYTES;
 
 	if (f == NULL)
 		return NULL;
 	f->role = role;
 	f->ops = ops;
 	f->cookie = cookie;
-	frame_decoder_init(&f->decoder, whole ? FRAME_SHAPE_WHOLE : FRAME_SHAPE_BYTES,
-	    (uint32_t)FRAMED_MESSAGE_MAX, (uint32_t)(whole ? FRAMED_MESSAGE_MAX : other));
+	frame_decoder_init(&f->decoder, shape, (uint32_t)FRAMED_MESSAGE_MAX,
+	    (uint32_t)(whole ? FRAMED_MESSAGE_MAX : other));
 	return f;
 }
 
@@ -383,6 +389,11 @@ void framed_cancel(struct framed *f, const struct err *why)
 	if (f->call != NULL)
 		rpc_call_cancel(f->call, why);
 	release(f);
+}
+
+uint32_t framed_payload_field(const struct framed *f)
+{
+	return f->field;
 }
 
 struct loop *framed_loop(const struct framed *f)

@@ -28,7 +28,7 @@ struct framed;
 #define FRAMED_STRUCTURED_MAX ((size_t)64 << 10) /* bytes of one of the other messages */
 
 struct framed_ops {
-	/* Bytes of field 2, as they come; the receiver owns the slice and gives
+	/* Bytes of field 2 (or of an event), as they come; the receiver owns the slice and gives
 	 * framed_credit() back. NULL: such messages are INVALID_ARGUMENT. */
 	void (*payload)(void *cookie, struct slice);
 
@@ -57,6 +57,7 @@ struct framed_ops {
 struct framed_options {
 	size_t max_structured; /* 0: FRAMED_STRUCTURED_MAX */
 	bool whole; /* deliver payload messages whole through message(), up to FRAMED_MESSAGE_MAX */
+	bool event; /* what comes are ExecSandboxEvents: payload is stdout or stderr */
 };
 
 /* The client's role: makes the call. ${call}'s ops and cookie are not used. */
@@ -102,6 +103,9 @@ void framed_finish(struct framed *, const struct err *status);
 
 /* Resets. No callback after; the pointer is dead. */
 void framed_cancel(struct framed *, const struct err *why);
+
+/* The field that payload() is being called with: 2, or of an event 1 (stdout) or 2 (stderr). */
+uint32_t framed_payload_field(const struct framed *);
 
 struct loop *framed_loop(const struct framed *);
 uint64_t framed_time_left_ms(const struct framed *); /* RPC_DEADLINE_NONE: no deadline */

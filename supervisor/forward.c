@@ -40,7 +40,8 @@ struct forward {
 	struct addrinfo *all;
 	struct bufq early; /* what it sent before; within the stream's window */
 	bool service_ended, client_ended;
-	bool broken; /* the service has reset the connection, and what it said is still read */
+	bool confirm; /* the client wants to know when it is connected */
+	bool broken;  /* the service has reset the connection, and what it said is still read */
 };
 
 static void connect_next(struct forward *f);
@@ -251,6 +252,8 @@ static void connected(struct forward *f)
 	}
 	f->socket_fd = f->fd;
 	f->fd = -1;
+	if (f->confirm && framed_send(f->call, "", 0) != 0)
+		log_debug(&area, "not_confirmed", LOG_STR("target", f->target));
 	if (f->client_ended)
 		forward_reset_on_close(f->socket_fd, false);
 	for (struct slice s; (s = bufq_pop(&f->early, SIZE_MAX)).len > 0;) {
@@ -377,7 +380,7 @@ static struct addrinfo *loopback_addresses(
 	return first;
 }
 
-static struct addrinfo *parse_init(const struct channel_request *r, struct err *err)
+static struct addrinfo *parse_init(const struct channel_request *r, bool *confirm, struct err *err)
 {
 	enum guard_result why;
 	struct addrinfo *list = NULL;
@@ -393,6 +396,7 @@ static struct addrinfo *parse_init(const struct channel_request *r, struct err *
 		err_set(err, GRPC_UNIMPLEMENTED, "only tcp targets are served here");
 	else
 		list = loopback_addresses(frame->init->tcp, err);
+	*confirm = list != NULL && frame->init->confirm;
 	codec_free(frame);
 	return list;
 }
@@ -446,7 +450,8 @@ void forward_open(struct framed *call, const struct channel_request *r, void *ap
 {
 	struct forward *f;
 	struct err err;
-	struct addrinfo *list = parse_init(r, &err);
+	bool confirm;
+	struct addrinfo *list = parse_init(r, &confirm, &err);
 
 	if (list == NULL) {
 		framed_finish(call, &err);
@@ -454,6 +459,7 @@ void forward_open(struct framed *call, const struct channel_request *r, void *ap
 	}
 	if ((f = forward_begin(app, call, r, list)) == NULL)
 		return;
+	f->confirm = confirm;
 	timer_start(f->timer, FORWARD_CONNECT_MS);
 	connect_next(f);
 }

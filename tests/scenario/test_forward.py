@@ -8,6 +8,7 @@ import threading
 
 import grpc
 import pytest
+import towline_api
 from conftest import fails
 from openshell._proto import openshell_pb2 as pb
 
@@ -65,6 +66,30 @@ def test_loopback_of_ipv6(ready):
     with service(echo, "::1") as port:
         assert forward(ready, port, [b"hello"], "::1") == b"hello"
         assert forward(ready, port, [b"hello"], "localhost") == b"hello"
+
+
+def test_confirmation(ready):
+    """An empty frame comes when the service has been reached, before it says anything."""
+    api = towline_api.load()
+    frame = api["openshell.v1.TcpForwardFrame"]
+
+    def call(port):
+        init = api["openshell.v1.TcpForwardInit"](sandbox=ready.name, confirm=True)
+        init.tcp.host, init.tcp.port = "127.0.0.1", port
+        requests.put(frame(init=init))
+        method = api.method(ready.gateway.channel(), "openshell.v1.OpenShell/ForwardTcp")
+        return method(iter(requests.get, None), timeout=10)
+
+    requests = queue.Queue()
+    with service(echo) as port:
+        answer = call(port)
+        assert next(answer) == frame()
+        requests.put(frame(data=b"hello"))
+        assert next(answer).data == b"hello"
+        requests.put(None)
+        assert list(answer) == []
+    with fails(grpc.StatusCode.UNAVAILABLE, "nothing answers"):
+        next(call(1))
 
 
 REFUSED = """

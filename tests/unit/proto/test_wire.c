@@ -258,6 +258,7 @@ static void test_additions(void **state)
 		{ "openshell.v1.RelayOpen", 1000, "call", "towline.v1.CallTarget" },
 		{ "openshell.v1.RelayOpen", 1001, "loop", "uint32" },
 		{ "openshell.v1.SupervisorHello", 1000, "features", "string" },
+		{ "openshell.v1.TcpForwardInit", 1000, "confirm", "bool" },
 		{ "openshell.v1.SessionAccepted", 1000, "data_connections", "uint32" },
 		{ "openshell.v1.SessionAccepted", 1001, "loop", "uint32" },
 		{ "openshell.v1.UploadFileRequest", 1, "metadata",

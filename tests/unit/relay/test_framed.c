@@ -702,6 +702,35 @@ static void test_nested_field(void **state)
 	framed_rig_close(&r);
 }
 
+static void test_events(void **state)
+{
+	const struct framed_options event = { .event = true };
+	const struct framed_field stdout_data = { 1, 1 }, stderr_data = { 2, 1 };
+	static const uint8_t exit_event[] = { 0x1a, 0x02, 0x08, 0x07 };
+	struct framed_rig r;
+
+	(void)state;
+	framed_rig_open(&r, &event);
+	framed_rig_two(&r);
+	framed_rig_until(&r, is_begun);
+	party_write(&r.other, stdout_data, 70000);
+	framed_rig_run(&r, 50);
+	assert_int_equal(r.party.payload.len, 70000);
+	assert_int_equal(framed_payload_field(r.party.framed), 1);
+	party_write(&r.other, stderr_data, 10);
+	framed_rig_run(&r, 50);
+	assert_int_equal(framed_payload_field(r.party.framed), 2);
+	assert_int_equal(framed_send(r.other.framed, exit_event, sizeof(exit_event)), 0);
+	r.other.wrote += sizeof(exit_event);
+	framed_finish(r.other.framed, NULL);
+	framed_end(r.party.framed);
+	framed_rig_until(&r, is_closed);
+	assert_int_equal(r.party.payload.len, 70010);
+	assert_int_equal(r.party.messages.data[0], sizeof(exit_event));
+	assert_memory_equal(r.party.messages.data + 1, exit_event, sizeof(exit_event));
+	framed_rig_close(&r);
+}
+
 /* The dialer has told the owner of a half-close already. */
 static void test_end_is_known(void **state)
 {
@@ -760,6 +789,7 @@ int main(void)
 		framed_test(test_what_is_not_taken),
 		framed_test(test_whole),
 		framed_test(test_nested_field),
+		framed_test(test_events),
 		framed_test(test_end_is_known),
 		framed_test(test_deadline),
 	};
