@@ -22,9 +22,12 @@ struct channels *channels_create(struct client *, struct err *);
 /* Ends all calls; no callback after. libssh's channels go with its session. NULL is legal. */
 void channels_free(struct channels *);
 
-/* A channel to open, a request of a channel, or a global request. Answers it: with libssh's
- * reply functions and client_flush(). The message is the caller's and dead after. */
-void channels_message(struct channels *, ssh_message);
+/* A channel to open, a request of a channel, or a global request, which it takes: the
+ * answer may come later. */
+void channels_take(struct channels *, ssh_message);
+
+/* libssh has read something: a channel that the client was asked for may be open now. */
+void channels_progress(struct channels *);
 
 /* client_write() takes bytes again. */
 void channels_writable(struct channels *);
