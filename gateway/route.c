@@ -126,6 +126,26 @@ static int target_accept(void *message, struct route_target *t, struct err *err)
 	return scope_of(t, m->init->workspace_scope, err);
 }
 
+static int target_sftp(void *message, struct route_target *t, struct err *err)
+{
+	Towline__V1__SftpRequest *m = message;
+
+	if (m->payload_case != TOWLINE__V1__SFTP_REQUEST__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &m->init->sandbox;
+	return scope_of(t, m->init->workspace_scope, err);
+}
+
+static int target_scp(void *message, struct route_target *t, struct err *err)
+{
+	Towline__V1__ScpRequest *m = message;
+
+	if (m->payload_case != TOWLINE__V1__SCP_REQUEST__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &m->init->sandbox;
+	return scope_of(t, m->init->workspace_scope, err);
+}
+
 static const struct route routes[] = {
 	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
 	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
@@ -143,6 +163,8 @@ static const struct route routes[] = {
 	{ FILES "SyncTree", "init", FIRST_SMALL, target_sync },
 	{ PORTS "ListenTcp", NULL, FIRST_SMALL, target_files },
 	{ PORTS "AcceptTcp", "init", FIRST_SMALL, target_accept },
+	{ FILES "Sftp", "init", FIRST_SMALL, target_sftp },
+	{ FILES "Scp", "init", FIRST_SMALL, target_scp },
 };
 
 const struct route *route_find(const char *path)

@@ -101,6 +101,8 @@ static const struct row rows[] = {
 	{ FILES "RemoveFile", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "WatchFiles", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "SyncTree", 0, NULL, NULL, route_open },
+	{ FILES "Sftp", 0, NULL, NULL, route_open },
+	{ FILES "Scp", 0, NULL, NULL, route_open },
 	{ FILES "QueryUpload", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "AbortUpload", SMALL_MAX, NULL, route_request, NULL },
 

@@ -155,6 +155,16 @@ static void serve_sync(struct framed *call, const struct channel_request *r, voi
 	transfer_serve_sync(((struct supervisor *)app)->transfers, call, r);
 }
 
+static void serve_sftp(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_sftp(((struct supervisor *)app)->transfers, call, r);
+}
+
+static void serve_scp(struct framed *call, const struct channel_request *r, void *app)
+{
+	transfer_serve_scp(((struct supervisor *)app)->transfers, call, r);
+}
+
 static const struct channel_method methods[] = {
 	{ .path = "/openshell.v1.OpenShell/ExecSandbox", .open = exec_open },
 	{ .path = "/openshell.v1.OpenShell/ExecSandboxInteractive", .open = exec_open },
@@ -172,6 +182,8 @@ static const struct channel_method methods[] = {
 	{ .path = "/towline.v1.Files/SyncTree", .open = serve_sync },
 	{ .path = "/towline.v1.Ports/ListenTcp", .open = ports_listen },
 	{ .path = "/towline.v1.Ports/AcceptTcp", .open = ports_accept },
+	{ .path = "/towline.v1.Files/Sftp", .open = serve_sftp },
+	{ .path = "/towline.v1.Files/Scp", .open = serve_scp },
 	{ 0 },
 };
 
@@ -276,7 +288,8 @@ static int start(struct supervisor *s, const struct options *o, const char *toke
 	struct transfer_options t = { .loop = s->loop,
 		.upload_expiry_ms = o->upload_expiry_ms,
 		.workdir = open(s->workdir, O_PATH | O_DIRECTORY | O_CLOEXEC),
-		.slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) };
+		.slash = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC),
+		.workdir_path = s->workdir };
 	struct workers_options w = { .threads = WORKERS, .max_queued = WORKERS_QUEUE };
 
 	random_uuid(instance);

@@ -201,13 +201,45 @@ ssize_t lane_read(struct lane *l, const void **bytes, struct err *err)
 	return n;
 }
 
-int lane_write(struct lane *l, const void *bytes, size_t len, struct err *err)
+int lane_take(struct lane *l, struct slice *s, bool wait, struct err *err)
 {
-	struct slice s = slice_copy(bytes, len);
 	int r = 0;
 
-	if (s.data == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	pthread_mutex_lock(&l->lock);
+	while (wait && l->in.bytes == 0 && !l->eof && !l->aborted)
+		pthread_cond_wait(&l->moved, &l->lock);
+	if (l->aborted) {
+		*err = l->abort;
+		r = -1;
+	} else if (l->in.bytes > 0) {
+		*s = bufq_pop(&l->in, SIZE_MAX);
+		r = 1;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return r;
+}
+
+void lane_release(struct lane *l, size_t bytes)
+{
+	pthread_mutex_lock(&l->lock);
+	l->used += bytes;
+	tell_loop(l);
+	pthread_mutex_unlock(&l->lock);
+}
+
+bool lane_is_aborted(struct lane *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool aborted = l->aborted;
+	pthread_mutex_unlock(&l->lock);
+	return aborted;
+}
+
+int lane_give(struct lane *l, struct slice s, struct err *err)
+{
+	size_t len = s.len;
+	int r = 0;
+
 	pthread_mutex_lock(&l->lock);
 	while (l->under_way >= l->out_window && !l->aborted)
 		pthread_cond_wait(&l->moved, &l->lock);
@@ -221,7 +253,17 @@ int lane_write(struct lane *l, const void *bytes, size_t len, struct err *err)
 		tell_loop(l);
 	}
 	pthread_mutex_unlock(&l->lock);
-	if (r != 0)
-		slice_release(&s);
 	return r;
+}
+
+int lane_write(struct lane *l, const void *bytes, size_t len, struct err *err)
+{
+	struct slice s = slice_copy(bytes, len);
+
+	if (s.data == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	if (lane_give(l, s, err) == 0)
+		return 0;
+	slice_release(&s);
+	return -1;
 }

@@ -9,6 +9,7 @@
 #ifndef TRANSFER_LANE_H
 #define TRANSFER_LANE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -52,5 +53,14 @@ void lane_free(struct lane *);
  * first has started may write while that reads. */
 ssize_t lane_read(struct lane *, const void **bytes, struct err *);
 int lane_write(struct lane *, const void *bytes, size_t, struct err *);
+
+/* The same on the thread without a copy, for one that keeps what it reads for a while. A
+ * slice that is taken is the thread's, which tells of its bytes with lane_release() when it has
+ * done with them: 1. 0: no more comes, or without ${wait} none is there now. lane_give() takes
+ * the slice on success. */
+int lane_take(struct lane *, struct slice *, bool wait, struct err *);
+void lane_release(struct lane *, size_t bytes);
+int lane_give(struct lane *, struct slice, struct err *);
+bool lane_is_aborted(struct lane *);
 
 #endif

@@ -57,6 +57,7 @@ struct transfers *transfers_create(const struct transfer_options *o, struct err 
 		t->workers = o->workers;
 		t->workdir = o->workdir;
 		t->slash = o->slash;
+		t->workdir_path = o->workdir_path != NULL ? o->workdir_path : "/";
 		t->upload_expiry_ms =
 		    o->upload_expiry_ms != 0 ? o->upload_expiry_ms : TRANSFER_UPLOAD_EXPIRY_MS;
 		t->boot = clock_boot();
@@ -84,7 +85,7 @@ void transfers_free(struct transfers *t)
 {
 	if (t == NULL)
 		return;
-	assert(t->running == 0);
+	assert(t->running == 0 && t->talks == 0);
 	timer_free(t->sweep_timer);
 	pieces_board_free(t->board);
 	claims_free(t->claims);

@@ -12,6 +12,7 @@ struct transfers {
 	struct loop *loop;
 	struct workers *workers;
 	int workdir, slash;
+	const char *workdir_path;
 	uint64_t upload_expiry_ms;
 	uint64_t boot; /* clock_boot() */
 	struct claims *claims;
@@ -21,6 +22,7 @@ struct transfers {
 	size_t running;  /* of TRANSFER_MAX */
 	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
 	size_t watches;  /* of FILES_WATCHES_MAX */
+	size_t talks;    /* of TRANSFER_TALKS_MAX */
 };
 
 /* Counts one in; RESOURCE_EXHAUSTED when there are too many. Pair with leave. */
