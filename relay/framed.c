@@ -285,6 +285,12 @@ void framed_forgo_end(struct framed *f)
 	f->end_is_known = true;
 }
 
+void framed_leave(struct framed *f, const struct err *why)
+{
+	if (f->call != NULL)
+		leave(f, why);
+}
+
 void framed_watch(struct framed *f, void (*over)(void *cookie), void *cookie)
 {
 	f->over = over;

@@ -332,7 +332,7 @@ void served_close(struct served *s, const char *channel_id, const char *reason)
 		if (strcmp(c->id, channel_id) != 0)
 			continue;
 		err_set(&e, GRPC_CANCELLED, "the gateway gave the call up: %s", reason);
-		framed_finish(c->framed, &e);
+		framed_leave(c->framed, &e); /* a status would wait for what is queued */
 		return;
 	}
 }

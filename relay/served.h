@@ -36,7 +36,8 @@ int served_set_session(struct served *, const char *session_id, struct err *);
 void served_open(
     struct served *, struct uplink *, struct rpc_client *, const Openshell__V1__RelayOpen *);
 
-/* The gateway gives a channel up. Unknown ids are ignored. */
+/* The gateway gives a channel up: it is reset, and its handler told so in this turn.
+ * Unknown ids are ignored. */
 void served_close(struct served *, const char *channel_id, const char *reason);
 
 uint32_t served_count(const struct served *);  /* open now */

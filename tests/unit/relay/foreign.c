@@ -90,6 +90,10 @@ static void foreign_relay_data(void *cookie, struct slice bytes)
 	struct err e;
 	size_t len;
 
+	if (f->stalled) {
+		slice_release(&bytes);
+		return;
+	}
 	rpc_call_credit(f->relay, bytes.len);
 	assert_int_equal(rpc_reader_push(&f->relay_reader, bytes, &e), 0);
 	while (rpc_reader_next(&f->relay_reader, &message, &len, &e) == 1) {
@@ -112,7 +116,8 @@ static void foreign_relay_closed(void *cookie, const struct err *why)
 {
 	struct foreign *f = cookie;
 
-	(void)why;
+	f->closed++;
+	f->closed_why = *why;
 	f->relay = NULL;
 	rpc_reader_free(&f->relay_reader);
 }

@@ -16,7 +16,9 @@ struct foreign {
 	char url[256];
 	struct rpc_call *control, *relay;
 	struct rpc_reader reader, relay_reader;
-	unsigned heartbeats, results, inits, ended, unsupported;
+	unsigned heartbeats, results, inits, ended, unsupported, closed;
+	bool stalled;          /* gives a relay no credit */
+	struct err closed_why; /* of a relay */
 	char error[256], got[64], channel_id[64];
 	struct err status;
 	bool drained;

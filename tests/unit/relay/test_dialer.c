@@ -339,31 +339,51 @@ static void test_silent_gateway(void **state)
 	rig_free(rig);
 }
 
-static void test_relay_close(void **state)
+static void give_up(struct foreign *f)
 {
 	Openshell__V1__RelayClose close = OPENSHELL__V1__RELAY_CLOSE__INIT;
 	Openshell__V1__GatewayMessage m = OPENSHELL__V1__GATEWAY_MESSAGE__INIT;
-	struct rig *rig = rig_create(1, NULL);
-	struct foreign f;
-	struct app app;
 
-	(void)state;
-	foreign_create(&f, rig);
-	app_dial(&app, rig, f.url, "a", "a", app_rows);
-	assert_true(app_connected(&app, 1));
-	foreign_open_tcp(&f);
-	assert_true(app_until(rig, &f.inits, 1));
 	close.channel_id = (char *)"tcp-1";
 	close.reason = (char *)"enough";
 	m.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_RELAY_CLOSE;
 	m.relay_close = &close;
-	assert_int_equal(wire_send(f.control, &m.base), 0);
-	assert_true(app_until(rig, &f.ended, 1));
-	assert_int_equal(f.status.code, GRPC_CANCELLED);
-	assert_true(app_until(rig, &app.closed, 1));
-	app_hang_up(&app);
-	foreign_free(&f);
-	rig_free(rig);
+	assert_int_equal(wire_send(f->control, &m.base), 0);
+}
+
+/* Its handler is told at once, even when nothing that it has sent can leave. */
+static void test_relay_close(void **state)
+{
+	static const uint8_t zeros[RPC_WINDOW];
+
+	(void)state;
+	for (unsigned stalled = 0; stalled < 2; stalled++) {
+		struct rig *rig = rig_create(1, NULL);
+		struct foreign f;
+		struct app app;
+
+		foreign_create(&f, rig);
+		app_dial(&app, rig, f.url, "a", "a", app_rows);
+		assert_true(app_connected(&app, 1));
+		foreign_open_tcp(&f);
+		assert_true(app_until(rig, &f.inits, 1));
+		f.stalled = stalled == 1;
+		for (unsigned i = 0; i < 2 * stalled; i++) { /* echoed: more than it may send */
+			uint8_t head[] = { 0, 0, 0x10, 0, 4, 0x12, 0x80, 0x80, 0x40 };
+			assert_int_equal(rpc_call_copy(f.relay, head, sizeof(head)), 0);
+			assert_int_equal(rpc_call_copy(f.relay, zeros, RPC_WINDOW), 0);
+			rig_run(rig, 20);
+		}
+		give_up(&f);
+		assert_true(app_until(rig, &app.closed, 1));
+		assert_int_equal(app.why.code, GRPC_CANCELLED);
+		assert_true(app_until(rig, &f.closed, 1));
+		assert_int_equal(f.closed_why.code, GRPC_CANCELLED);
+		assert_int_equal(app.disconnected, 0);
+		app_hang_up(&app);
+		foreign_free(&f);
+		rig_free(rig);
+	}
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
