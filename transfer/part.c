@@ -254,6 +254,7 @@ static int take_up(struct part *p, int dir, const char *target, const struct jou
 	bool known =
 	    read_journal_of(p->journal, wanted->id, &j) && ranges_end(&j.durable) <= *present;
 	p->state = known ? j : *wanted;
+	p->named = known && ranges_end(&j.durable) > 0;
 	p->state.boot = wanted->boot;
 	return part_check(p, target, wanted, err);
 }

@@ -92,9 +92,11 @@ void place_suspend(struct place *p)
 	}
 	if (p->piece.work != NULL && p->written > p->noted)
 		piece_sync(&p->piece, p->written, &err);
-	/* Bytes that were there but not hashed yet are durable as they were. */
-	if (p->stage == STAGE_WRITING && p->part.journal >= 0 &&
-	    p->written > ranges_prefix(&p->part.state.durable) && part_flush(&p->part, &err) == 0)
+	/* Bytes that were there but not hashed yet are durable as they were. Syncing once is
+	 * enough to get on at all, and another client may be waiting for this one to let go. */
+	if (p->stage == STAGE_WRITING && p->part.journal >= 0 && p->written > p->opt.offset &&
+	    ranges_prefix(&p->part.state.durable) == p->opt.offset &&
+	    part_flush(&p->part, &err) == 0)
 		part_note(&p->part, (struct range){ 0, p->written }, &err);
 	part_leave(&p->part);
 	place_free(p);

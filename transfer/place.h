@@ -89,7 +89,8 @@ void place_expect(struct place *, const uint8_t digest[static 16]);
  * If what came is less than was promised, a resumable one is suspended. */
 int place_commit(struct place *, uint64_t *bytes, uint8_t digest[static 16], struct err *);
 
-/* Makes durable what was written, and frees; one without an id is aborted. */
+/* Frees; one without an id is aborted. Of others it makes durable what was written, if
+ * nothing of it is yet: disks are slow, and the target is claimed until this is done. */
 void place_suspend(struct place *);
 void place_abort(struct place *);
 

@@ -26,7 +26,7 @@
 #define QUERY_MS         30000
 #define TRY_AGAIN_MS     15000 /* since bytes were last stored; of a file that is resumed */
 #define TRY_ANEW_MS      3000  /* of a small one */
-#define ABORTED_AGAIN_MS 5000  /* for an upload whose client is gone to be noticed */
+#define ABORTED_AGAIN_MS 15000 /* for an upload whose client is gone to be noticed, and synced */
 #define FIRST_DELAY_MS   100
 #define LAST_DELAY_MS    2000
 #define HASH_BYTES       ((size_t)256 << 10)
