@@ -7,7 +7,8 @@ reset. Then each target is absent or, by digest, the whole old or the whole new 
 of its files is), and who said that all went well was right. The same again then goes through, and
 leaves no part of a file but what the supervisor removes in time.
 
-The seed is printed; TOWLINE_SEED=N repeats it. ./dev test --long has 10,000 offsets.
+The seed is printed; TOWLINE_SEED=N repeats it. ./dev test --long has 10,000 offsets; a slice of it
+is TOWLINE_LONG=1 TOWLINE_ROUNDS=N scripts/test-scenario tests/scenario/test_kill_matrix.py.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from towline_cli import PROGRAM
 from wires import Wire
 
 LONG = "TOWLINE_LONG" in os.environ
-ROUNDS = 625 if LONG else 13  # of four offsets, for each of four victims
+ROUNDS = int(os.environ.get("TOWLINE_ROUNDS", 625 if LONG else 13))  # of four offsets, for each victim
 OVERHEAD = 2000  # bytes of the wire beside the content, so that an offset can be behind all
 FILE_BYTES = {"sandbox": 3 << 20, "cp": 9 << 20, "sync": 3 << 20}  # cp's has an upload_id
 TREE_FILES = 40
