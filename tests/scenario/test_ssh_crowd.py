@@ -1,0 +1,180 @@
+"""Strangers that stall, fail or come in crowds cost others nothing but themselves."""
+
+import os
+import time
+
+import pytest
+import raw_ssh
+from conftest import wait_until
+from raw_ssh import RawSsh, string
+from ssh_endpoint import endpoint, make_endpoint  # noqa: F401
+
+LONG = bool(os.environ.get("TOWLINE_LONG"))
+STALLED = 5000 if LONG else 300
+BROKEN = 10000 if LONG else 500
+STRANGER = "127.0.0.2"  # is punished; 127.0.0.1 is not
+GOOD_SECONDS = 3  # for a login among them
+FLAT_KIB = 2048
+
+
+def stall(peer, stage):
+    """As far as the stage, and no further."""
+    if stage == "connected":
+        return
+    if stage == "half a line":
+        peer.sock.sendall(b"SSH-2.0-sl")
+        return
+    peer.hello()
+    if stage == "half a packet":
+        peer.sock.sendall(peer.pack(peer.kexinit())[:100])
+    elif stage == "kexinit":
+        peer.exchange_kexinit()
+    elif stage == "keys":
+        peer.key_exchange()
+
+
+@pytest.mark.parametrize("stage", ["connected", "half a line", "identified", "half a packet", "kexinit", "keys"])
+def test_stalled_connections_keep_nobody_out(make_endpoint, stage):
+    endpoint = make_endpoint("--startups=50:30:100", "--login-grace=60s")
+    session = endpoint.gateway.session()
+    stalled = []
+    for _ in range(STALLED):
+        peer = RawSsh(endpoint.connect())
+        stalled.append(peer)
+        try:
+            stall(peer, stage)
+        except (EOFError, ConnectionError):
+            pass  # no place for it
+    time.sleep(1.1)  # they are old enough to make way
+    for _ in range(10):
+        began = time.monotonic()
+        RawSsh(endpoint.connect()).log_in(session).close()
+        assert time.monotonic() - began < GOOD_SECONDS
+    counted = endpoint.counters()
+    assert counted["unauthenticated"] <= 100
+    assert counted["refused_early"] + counted["evicted"] > 0
+    for peer in stalled:
+        peer.close()
+    wait_until(lambda: endpoint.counters()["now"] == 0, 10, "all are gone")
+
+
+@pytest.mark.parametrize("stage", ["connected", "half a line", "identified", "keys"])
+def test_who_stalls_is_sent_away_in_time(make_endpoint, stage):
+    endpoint = make_endpoint("--login-grace=2s")
+    peer = RawSsh(endpoint.connect())
+    stall(peer, stage)
+    began = time.monotonic()
+    peer.buffer = b""
+    while peer.sock.recv(65536):
+        pass
+    assert time.monotonic() - began < 4
+    peer.close()
+    assert "the time to log in is over" in endpoint.log()
+
+
+def broken(endpoint, how):
+    """One key exchange that comes to nothing."""
+    peer = RawSsh(endpoint.connect())
+    try:
+        peer.hello()
+        if how == "garbage":
+            peer.send(bytes([raw_ssh.KEXINIT]) + os.urandom(64))
+        elif how == "nothing in common":
+            peer.send(peer.kexinit(("diffie-hellman-group1-sha1", *raw_ssh.ALGORITHMS[1:])))
+        else:
+            peer.exchange_kexinit()
+            point = {"short": b"x", "zero": bytes(32), "long": b"x" * 70000}[how]
+            peer.send(bytes([raw_ssh.KEX_ECDH_INIT]) + string(point))
+            if how == "short":
+                peer.send(bytes([raw_ssh.KEX_ECDH_INIT]) + string(point))
+        peer.sock.shutdown(1)
+        peer.read_all()
+    except (EOFError, ConnectionError, OSError):
+        pass
+    peer.close()
+
+
+@pytest.mark.parametrize("how", ["garbage", "nothing in common", "short", "zero", "long"])
+def test_broken_key_exchanges_leave_nothing(endpoint, how):
+    session = endpoint.gateway.session()
+    for _ in range(BROKEN // 5):
+        broken(endpoint, how)
+    wait_until(lambda: endpoint.counters()["now"] == 0, 10, "all are gone")
+    before = endpoint.memory_kib()
+    for _ in range(BROKEN):
+        broken(endpoint, how)
+    wait_until(lambda: endpoint.counters()["now"] == 0, 10, "all are gone")
+    assert endpoint.memory_kib() - before < FLAT_KIB
+    RawSsh(endpoint.connect()).log_in(session).close()
+
+
+def test_a_wrong_key_exchange_again_and_again_on_one_connection(endpoint):
+    """The same connection offers a guess that is wrong, and the exchange it announced."""
+    peer = RawSsh(endpoint.connect())
+    peer.hello()
+    peer.exchange_kexinit()
+    try:
+        for _ in range(1000):
+            peer.send(peer.kexinit())
+    except OSError:
+        pass
+    assert raw_ssh.KEX_ECDH_REPLY not in peer.read_all()
+    peer.close()
+
+
+def test_a_source_that_fails_is_not_listened_to(endpoint):
+    session = endpoint.gateway.session()
+    for _ in range(20):
+        peer = RawSsh(endpoint.connect(STRANGER))
+        try:
+            peer.hello()
+            peer.sock.sendall(b"\0" * 64)
+            peer.read_all()
+        except (EOFError, ConnectionError):
+            pass
+        peer.close()
+    wait_until(lambda: endpoint.counters()["refused_source"] > 0, 5, "it is refused")
+    peer = RawSsh(endpoint.connect(STRANGER))
+    with pytest.raises((EOFError, ConnectionError)):
+        peer.read_hello()
+    # Others are.
+    RawSsh(endpoint.connect()).log_in(session).close()
+
+
+def test_more_connections_than_there_may_be(make_endpoint):
+    endpoint = make_endpoint("--max-connections=5")
+    session = endpoint.gateway.session()
+    peers = [RawSsh(endpoint.connect()).log_in(session) for _ in range(5)]
+    late = RawSsh(endpoint.connect())
+    with pytest.raises((EOFError, ConnectionError)):
+        late.read_hello()
+    assert endpoint.counters()["refused_full"] == 1
+    for peer in peers:
+        peer.close()
+    wait_until(lambda: endpoint.counters()["now"] == 0, 5, "they are gone")
+    RawSsh(endpoint.connect()).log_in(session).close()
+
+
+def test_a_client_that_reads_nothing_costs_a_bounded_amount(endpoint):
+    """It asks and asks, and takes no answer: then nothing more is read of it."""
+    session, other = endpoint.gateway.session(), endpoint.gateway.session()
+    peer = RawSsh(endpoint.connect())
+    peer.sock.setsockopt(1, 8, 4096)  # SO_RCVBUF
+    peer.log_in(session)
+    before = endpoint.memory_kib()
+    request = bytes([raw_ssh.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1"
+    peer.sock.settimeout(1)
+    sent = 0
+    try:
+        while sent < 64 << 20:
+            batch = b"".join(peer.pack(request) for _ in range(1000))
+            peer.sock.sendall(batch)
+            sent += len(batch)
+    except TimeoutError:
+        pass
+    assert sent < 64 << 20, "it never stopped reading"
+    assert endpoint.memory_kib() - before < 4096
+    began = time.monotonic()
+    RawSsh(endpoint.connect()).log_in(other).close()
+    assert time.monotonic() - began < GOOD_SECONDS
+    peer.close()
