@@ -133,7 +133,9 @@ static int prepare(ssh_session ssh)
 	const uint64_t bytes = LIBRARY_REKEY_BYTES;
 	const uint32_t seconds = LIBRARY_REKEY_TIME_MAX;
 
-	if (ssh_options_set(ssh, SSH_OPTIONS_REKEY_DATA, &bytes) != SSH_OK ||
+	if (ssh_options_set(ssh, SSH_OPTIONS_COMPRESSION_C_S, "none") != SSH_OK ||
+	    ssh_options_set(ssh, SSH_OPTIONS_COMPRESSION_S_C, "none") != SSH_OK ||
+	    ssh_options_set(ssh, SSH_OPTIONS_REKEY_DATA, &bytes) != SSH_OK ||
 	    ssh_options_set(ssh, SSH_OPTIONS_REKEY_TIME, &seconds) != SSH_OK)
 		return -1;
 	/* Without this its failures would offer passwords, too. */
