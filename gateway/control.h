@@ -54,7 +54,7 @@ const struct store_request *control_request(struct store_request *request, const
 control_handler control_info_health, control_info_user, control_info_gateway;
 control_handler control_sandbox_create, control_sandbox_get, control_sandbox_list,
     control_sandbox_delete, control_sandbox_stop, control_sandbox_start;
-control_handler control_ssh_create, control_ssh_revoke, control_ssh_list;
+control_handler control_ssh_create, control_ssh_revoke, control_ssh_list, control_ssh_authenticate;
 control_handler control_workspace_create, control_workspace_get, control_workspace_list,
     control_workspace_delete;
 

@@ -202,6 +202,61 @@ void control_ssh_revoke(struct control *c, const void *request)
 	control_reply(c, &reply.base);
 }
 
+/* Authenticate: what an endpoint asks. */
+
+/* Whatever the reason, the client only gets to hear that it may not. */
+static void log_asked(
+    const Towline__V1__AuthenticateSshRequest *r, const char *session, const struct err *why)
+{
+	char fingerprint[SSH_KEY_FINGERPRINT_SIZE] = "";
+
+	if (r->session_id[0] == '\0')
+		ssh_key_fingerprint(r->public_key.data, r->public_key.len, fingerprint);
+	if (why != NULL)
+		log_warn(&area, "ssh_refused", LOG_STR("user", r->username),
+		    LOG_STR("key", fingerprint), LOG_STR("peer", r->peer), LOG_ERR(why));
+	else if (r->signed_ || r->session_id[0] != '\0')
+		log_info(&area, "ssh_admitted", LOG_STR("session", session),
+		    LOG_STR("key", fingerprint), LOG_STR("peer", r->peer));
+}
+
+static int authenticate(struct gateway *g, const Towline__V1__AuthenticateSshRequest *r,
+    struct ssh_grant *grant, struct err *err)
+{
+	if (r->session_id[0] != '\0')
+		return ssh_access_id(g->ssh.sessions, r->session_id, grant, err);
+	return ssh_access_key(g->ssh.sessions, r->username, r->public_key.data, r->public_key.len,
+	    r->signed_, grant, err);
+}
+
+void control_ssh_authenticate(struct control *c, const void *request)
+{
+	Towline__V1__AuthenticateSshResponse reply = TOWLINE__V1__AUTHENTICATE_SSH_RESPONSE__INIT;
+	Google__Protobuf__Duration left = GOOGLE__PROTOBUF__DURATION__INIT;
+	Google__Protobuf__Timestamp expires;
+	Towline__V1__SshPermission permissions[PERMISSIONS];
+	struct ssh_grant grant;
+	struct err err;
+
+	if (authenticate(control_gateway(c), request, &grant, &err) != 0) {
+		log_asked(request, NULL, &err);
+		control_fail(c, &err);
+		return;
+	}
+	log_asked(request, grant.id, NULL);
+	message_set_time(&expires, grant.expires_ms);
+	left.seconds = (int64_t)(grant.left_ms / 1000);
+	left.nanos = (int32_t)(grant.left_ms % 1000) * 1000000;
+	reply.session_id = grant.id;
+	reply.sandbox_id = grant.sandbox_id;
+	reply.sandbox = grant.sandbox;
+	reply.n_permissions = list_permissions(grant.permissions, permissions);
+	reply.permissions = permissions;
+	reply.expiration_time = &expires;
+	reply.time_left = &left;
+	control_reply(c, &reply.base);
+}
+
 /* List. */
 
 /* One of the list, with what it points to. */

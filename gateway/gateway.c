@@ -61,12 +61,30 @@ static int open_state(struct gateway *g, struct err *err)
 	return sandboxes_load(g->sandboxes, err) == 0 ? ssh_load(&g->ssh, g, err) : -1;
 }
 
+/* Tunnels are of sandboxes and of SSH endpoints. */
+
+static void on_tunnel_up(void *cookie, const char *id, const char *instance_id, const char *version)
+{
+	struct gateway *g = cookie;
+
+	if (!ssh_tunnel_changed(&g->ssh, id, true))
+		sandboxes_session_up(g->sandboxes, id, instance_id, version);
+}
+
+static void on_tunnel_down(void *cookie, const char *id, const struct err *why)
+{
+	struct gateway *g = cookie;
+
+	if (!ssh_tunnel_changed(&g->ssh, id, false))
+		sandboxes_session_down(g->sandboxes, id, why);
+}
+
 static int make_server(struct gateway *g, struct err *err)
 {
 	struct tunnel_options tunnels = {
 		.loops = g->loops,
 		.loop_count = g->loop_count,
-		.events = { sandboxes_session_up, sandboxes_session_down, g->sandboxes },
+		.events = { on_tunnel_up, on_tunnel_down, g },
 	};
 	struct rpc_server_options server = {
 		.loops = g->loops,
@@ -314,8 +332,10 @@ static void drop_idle_tunnels(void *cookie)
 	struct tunnel_stats stats;
 
 	tunnels_stats(g->tunnels, &stats);
-	if (stats.channels == 0 && stats.unclaimed == 0)
+	if (stats.channels == 0 && stats.unclaimed == 0) {
 		sandboxes_drop_sessions(g->sandboxes, &leaving);
+		ssh_drop(&g->ssh, g, &leaving);
+	}
 	timer_start(g->idle_check, IDLE_CHECK_MS);
 }
 
@@ -335,6 +355,7 @@ void gateway_stop(struct gateway *g)
 	log_info(&area, "stopping", LOG_U64("wait_ms", GATEWAY_DRAIN_MS));
 	health_end(g->health);
 	watches_end(g->watches, &leaving);
+	ssh_end(&g->ssh, &leaving);
 	sandboxes_stop_work(g->sandboxes);
 	g->idle_check = timer_create_on(g->loops[0], drop_idle_tunnels, g);
 	if (g->idle_check != NULL)

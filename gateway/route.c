@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/admit.h"
 #include "gateway/control.h"
 #include "gateway/gateway.h"
 #include "gateway/message.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "towline/v1/files.pb-c.h"
+#include "towline/v1/ssh.pb-c.h"
 #include "towline/v1/ssh.pb-c.h"
 #include "proto/codec.h"
 #include "proto/methods.h"
@@ -19,6 +21,12 @@
 
 /* The first message of a stream that carries bytes: names and numbers only. */
 #define FIRST_SMALL ((size_t)64 << 10)
+
+/* What SSH sessions may be good for. */
+#define EXEC    SSH_ACCESS_BIT(TOWLINE__V1__SSH_PERMISSION__SSH_PERMISSION_EXEC)
+#define PTY     SSH_ACCESS_BIT(TOWLINE__V1__SSH_PERMISSION__SSH_PERMISSION_PTY)
+#define SFTP    SSH_ACCESS_BIT(TOWLINE__V1__SSH_PERMISSION__SSH_PERMISSION_SFTP)
+#define FORWARD SSH_ACCESS_BIT(TOWLINE__V1__SSH_PERMISSION__SSH_PERMISSION_FORWARD)
 
 /* What arrived behind the first message lies in the slice that completed it. */
 #define REST_SLICES_MAX 4
@@ -50,6 +58,7 @@ static int target_interactive(void *message, struct route_target *t, struct err 
 
 	if (m->payload_case != OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START)
 		return expected("start", err);
+	t->permissions = m->start->tty ? PTY : EXEC;
 	return target_exec(m->start, t, err);
 }
 
@@ -86,10 +95,11 @@ static int target_forward(void *message, struct route_target *t, struct err *err
 		t->tcp_port = init->tcp->port;
 		return 0;
 	case OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_SSH:
-		return err_set(err, GRPC_UNIMPLEMENTED,
-		    "ForwardTcp: the target \"ssh\" is not served by this gateway");
+		t->ssh_token = &init->authorization_token;
+		return 0;
 	default:
-		return err_set(err, GRPC_INVALID_ARGUMENT, "init: the target \"tcp\" is missing");
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "init: the target is missing; it is \"tcp\" or \"ssh\"");
 	}
 }
 
@@ -116,16 +126,6 @@ static int target_sync(void *message, struct route_target *t, struct err *err)
 	return scope_of(t, m->init->workspace_scope, err);
 }
 
-static int target_accept(void *message, struct route_target *t, struct err *err)
-{
-	Towline__V1__AcceptTcpRequest *m = message;
-
-	if (m->payload_case != TOWLINE__V1__ACCEPT_TCP_REQUEST__PAYLOAD_INIT)
-		return expected("init", err);
-	t->sandbox = &m->init->sandbox;
-	return scope_of(t, m->init->workspace_scope, err);
-}
-
 static int target_sftp(void *message, struct route_target *t, struct err *err)
 {
 	Towline__V1__SftpRequest *m = message;
@@ -146,25 +146,36 @@ static int target_scp(void *message, struct route_target *t, struct err *err)
 	return scope_of(t, m->init->workspace_scope, err);
 }
 
+static int target_accept(void *message, struct route_target *t, struct err *err)
+{
+	Towline__V1__AcceptTcpRequest *m = message;
+
+	if (m->payload_case != TOWLINE__V1__ACCEPT_TCP_REQUEST__PAYLOAD_INIT)
+		return expected("init", err);
+	t->sandbox = &m->init->sandbox;
+	return scope_of(t, m->init->workspace_scope, err);
+}
+
 static const struct route routes[] = {
-	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec },
-	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive },
-	{ SERVICE "ForwardTcp", "init", FIRST_SMALL, target_forward },
-	{ SERVICE "UploadFile", "metadata", FIRST_SMALL, target_upload },
-	{ SERVICE "DownloadFile", NULL, FIRST_SMALL, target_download },
-	{ FILES "StatFile", NULL, FIRST_SMALL, target_files },
-	{ FILES "ListDirectory", NULL, FIRST_SMALL, target_files },
-	{ FILES "MakeDirectory", NULL, FIRST_SMALL, target_files },
-	{ FILES "MoveFile", NULL, FIRST_SMALL, target_files },
-	{ FILES "RemoveFile", NULL, FIRST_SMALL, target_files },
-	{ FILES "WatchFiles", NULL, FIRST_SMALL, target_files },
-	{ FILES "QueryUpload", NULL, FIRST_SMALL, target_files },
-	{ FILES "AbortUpload", NULL, FIRST_SMALL, target_files },
-	{ FILES "SyncTree", "init", FIRST_SMALL, target_sync },
-	{ PORTS "ListenTcp", NULL, FIRST_SMALL, target_files },
-	{ PORTS "AcceptTcp", "init", FIRST_SMALL, target_accept },
-	{ FILES "Sftp", "init", FIRST_SMALL, target_sftp },
-	{ FILES "Scp", "init", FIRST_SMALL, target_scp },
+	{ SERVICE "ExecSandbox", NULL, RPC_MESSAGE_MAX, target_exec, 0 },
+	{ SERVICE "ExecSandboxInteractive", "start", RPC_MESSAGE_MAX, target_interactive,
+	    EXEC | PTY },
+	{ SERVICE "ForwardTcp", "init", FIRST_SMALL, target_forward, FORWARD },
+	{ SERVICE "UploadFile", "metadata", FIRST_SMALL, target_upload, 0 },
+	{ SERVICE "DownloadFile", NULL, FIRST_SMALL, target_download, 0 },
+	{ FILES "StatFile", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "ListDirectory", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "MakeDirectory", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "MoveFile", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "RemoveFile", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "WatchFiles", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "QueryUpload", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "AbortUpload", NULL, FIRST_SMALL, target_files, 0 },
+	{ FILES "SyncTree", "init", FIRST_SMALL, target_sync, 0 },
+	{ FILES "Sftp", "init", FIRST_SMALL, target_sftp, SFTP },
+	{ FILES "Scp", "init", FIRST_SMALL, target_scp, SFTP },
+	{ PORTS "ListenTcp", NULL, FIRST_SMALL, target_files, FORWARD },
+	{ PORTS "AcceptTcp", "init", FIRST_SMALL, target_accept, FORWARD },
 };
 
 const struct route *route_find(const char *path)
@@ -202,23 +213,68 @@ static int replace(char **field, const char *text, struct err *err)
 	return 0;
 }
 
+/* An SSH session may use its own sandbox, as far as it permits. */
+static int check_session(const struct admit_user *user, const char *id,
+    const struct route_target *target, struct err *err)
+{
+	if (!user->is_session)
+		return 0;
+	if (strcmp(user->session.sandbox_id, id) != 0)
+		return err_set(err, GRPC_PERMISSION_DENIED, "SSH session %s is of another sandbox",
+		    user->session.id);
+	if (target->ssh_token != NULL)
+		return err_set(err, GRPC_PERMISSION_DENIED,
+		    "ForwardTcp: the target \"ssh\" is nothing that an SSH session may use");
+	if (target->permissions != 0 && (target->permissions & user->session.permissions) == 0)
+		return err_set(err, GRPC_PERMISSION_DENIED, "the SSH session does not permit %s",
+		    (target->permissions & PTY) != 0 ? "a terminal"
+						     : "commands without a terminal");
+	return 0;
+}
+
+/* The endpoint that a connection to a sandbox's SSH goes to, in ${id}. It gets to know which
+ * session the token is of, and never the token. */
+static int choose_endpoint(struct gateway *g, const struct route_target *target,
+    const char *sandbox_id, char id[static NAMES_ID_MAX + 1], struct err *err)
+{
+	struct ssh_grant grant;
+
+	if (g->ssh.off.code != GRPC_OK) {
+		*err = g->ssh.off;
+		return err_wrap(err, "SSH is not served by this gateway");
+	}
+	if (ssh_access_token(g->ssh.sessions, *target->ssh_token, &grant, err) != 0)
+		return -1;
+	if (strcmp(grant.sandbox_id, sandbox_id) != 0)
+		return err_set(err, GRPC_PERMISSION_DENIED,
+		    "the authorization_token is of another sandbox's SSH session");
+	explicit_bzero(*target->ssh_token, strlen(*target->ssh_token));
+	if (replace(target->ssh_token, grant.id, err) != 0)
+		return -1;
+	return ssh_endpoints_choose(g->ssh.endpoints, id, err);
+}
+
 /* Hands the call over; -1 if it is still the caller's. */
 static int hand_over(struct rpc_call *call, struct gateway *g, const struct route *route,
     void *message, const struct route_target *target, struct bufq *rest, struct err *err)
 {
 	char id[NAMES_ID_MAX + 1];
+	struct admit_user user;
 	struct tunnel_request request = {
 		.sandbox_id = id,
 		.method = route->path,
-		.subject = GATEWAY_LOCAL_SUBJECT,
+		.subject = user.subject,
 		.half_closed = route->first == NULL,
 		.tcp_host = target->tcp_host,
 		.tcp_port = target->tcp_port,
 	};
 	uint8_t *first;
 
-	if (directory_admit(g->directory, *target->sandbox, target->workspace, id, err) != 0 ||
-	    replace(target->sandbox, id, err) != 0)
+	if (admit_user(call, g, &user, err) != 0 ||
+	    directory_admit(g->directory, *target->sandbox, target->workspace, id, err) != 0 ||
+	    check_session(&user, id, target, err) != 0 || replace(target->sandbox, id, err) != 0)
+		return -1;
+	if (target->ssh_token != NULL && choose_endpoint(g, target, *target->sandbox, id, err) != 0)
 		return -1;
 	if ((first = codec_pack_new(message, &request.first_len)) == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -3,7 +3,9 @@
  *
  * The gateway reads the first message of such a call, finds out which sandbox it is
  * for and whether that takes calls, writes the sandbox's id in place of its name, and
- * hands the call over to the tunnel. It looks at no message after that. Any loop.
+ * hands the call over to the tunnel. It looks at no message after that. A forward to a
+ * sandbox's SSH goes to the tunnel of an SSH endpoint instead, with the session's id in place
+ * of its token. Any loop.
  */
 #ifndef GATEWAY_ROUTE_H
 #define GATEWAY_ROUTE_H
@@ -26,6 +28,8 @@ struct route_target {
 	const char *workspace; /* NULL: none was named */
 	const char *tcp_host;  /* for supervisors that know TCP only; else NULL */
 	uint32_t tcp_port;
+	char **ssh_token;     /* the sandbox's SSH endpoint is meant, with this; else NULL */
+	uint32_t permissions; /* of an SSH session, that this very call needs; 0: the route's */
 };
 
 /* One row a routed call. */
@@ -34,6 +38,7 @@ struct route {
 	const char *first; /* what a stream begins with, in the proto's words; NULL: no stream */
 	size_t first_max;  /* bytes of the first message */
 	int (*target)(void *message, struct route_target *, struct err *);
+	uint32_t permissions; /* of an SSH session: one of them must be there; 0: none may */
 };
 
 /* NULL: not a routed call. */

@@ -16,6 +16,7 @@
 #define FILES     "/towline.v1.Files/"
 #define PORTS     "/towline.v1.Ports/"
 #define SSH       "/towline.v1.SshSessions/"
+#define ENDPOINT  "/towline.v1.SshEndpoint/"
 
 /* A control message holds names, labels, an environment: see validate.h. */
 #define CONTROL_MAX ((uint32_t)1 << 20)
@@ -47,6 +48,18 @@ static void connect_supervisor(struct rpc_call *call, void *gateway)
 		rpc_call_finish(call, &err);
 	else
 		tunnels_connect(g->tunnels, call, sandbox_id);
+}
+
+static void attend(struct rpc_call *call, void *gateway)
+{
+	struct gateway *g = gateway;
+	char id[NAMES_ID_MAX + 1];
+	struct err err;
+
+	if (admit_endpoint(call, g, id, &err) != 0)
+		rpc_call_finish(call, &err);
+	else
+		ssh_attend(g->ssh.attends, call, id);
 }
 
 static void relay_stream(struct rpc_call *call, void *gateway)
@@ -87,6 +100,8 @@ static const struct row rows[] = {
 	CONTROL("CreateSshSession", control_ssh_create),
 	CONTROL("RevokeSshSession", control_ssh_revoke),
 	{ SSH "ListSshSessions", SMALL_MAX, control_ssh_list, NULL, NULL },
+	{ ENDPOINT "Authenticate", SMALL_MAX, control_ssh_authenticate, NULL, NULL },
+	{ ENDPOINT "Attend", 0, NULL, NULL, attend },
 
 	{ OPENSHELL "ExecSandbox", RPC_MESSAGE_MAX, NULL, route_request, NULL },
 	{ OPENSHELL "ExecSandboxInteractive", 0, NULL, NULL, route_open },
@@ -101,11 +116,11 @@ static const struct row rows[] = {
 	{ FILES "RemoveFile", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "WatchFiles", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "SyncTree", 0, NULL, NULL, route_open },
-	{ FILES "Sftp", 0, NULL, NULL, route_open },
-	{ FILES "Scp", 0, NULL, NULL, route_open },
 	{ FILES "QueryUpload", SMALL_MAX, NULL, route_request, NULL },
 	{ FILES "AbortUpload", SMALL_MAX, NULL, route_request, NULL },
 
+	{ FILES "Sftp", 0, NULL, NULL, route_open },
+	{ FILES "Scp", 0, NULL, NULL, route_open },
 	{ PORTS "ListenTcp", SMALL_MAX, NULL, route_request, NULL },
 	{ PORTS "AcceptTcp", 0, NULL, NULL, route_open },
 
@@ -130,6 +145,7 @@ static const char *const services[] = {
 	"towline.v1.Files",
 	"towline.v1.Ports",
 	"towline.v1.SshSessions",
+	"towline.v1.SshEndpoint",
 	"grpc.health.v1.Health",
 	"grpc.reflection.v1.ServerReflection",
 };

@@ -10,6 +10,15 @@
 
 static const struct log_area area = { "gateway.ssh" };
 
+/* Those who have a connection by it, or may have. */
+static void on_ended(void *cookie, const char *id, enum ssh_end why)
+{
+	struct ssh *ssh = cookie;
+
+	if (ssh->attends != NULL)
+		ssh_attends_tell(ssh->attends, id, why);
+}
+
 int ssh_open(struct ssh *ssh, struct gateway *g, struct err *err)
 {
 	struct ssh_sessions_options opt = {
@@ -17,10 +26,15 @@ int ssh_open(struct ssh *ssh, struct gateway *g, struct err *err)
 		.store = g->store,
 		.connections_max = g->options->ssh.session_connections,
 		.connections_sandbox_max = g->options->ssh.sandbox_connections,
+		.ended = on_ended,
+		.cookie = ssh,
 	};
 
-	ssh->sessions = ssh_sessions_create(&opt, err);
-	return ssh->sessions != NULL ? 0 : -1;
+	if ((ssh->sessions = ssh_sessions_create(&opt, err)) == NULL ||
+	    (ssh->endpoints = ssh_endpoints_create(err)) == NULL)
+		return -1;
+	ssh->attends = ssh_attends_create(ssh->sessions, ssh->endpoints, err);
+	return ssh->attends != NULL ? 0 : -1;
 }
 
 static bool is_wanted(void *cookie, const char *sandbox_id)
@@ -61,6 +75,14 @@ static int open_host_key(struct ssh *ssh, const struct gateway *g, struct err *e
 	    &ssh->key, g->options->ssh.host_key != NULL ? g->options->ssh.host_key : path, err);
 }
 
+/* Clients need not know where the gateway keeps what. */
+static int unable(struct err *err)
+{
+	log_fail(&area, "ssh_failed", LOG_ERR(err));
+	return err_set(
+	    err, GRPC_FAILED_PRECONDITION, "something failed; its log says what (ssh_failed)");
+}
+
 static int offer(struct ssh *ssh, struct gateway *g, struct err *err)
 {
 	const struct ssh_options *o = &g->options->ssh;
@@ -70,7 +92,10 @@ static int offer(struct ssh *ssh, struct gateway *g, struct err *err)
 		    "it was started with --ssh-workers 0 and without --ssh-endpoints");
 	snprintf(ssh->host, sizeof(ssh->host), "%s", o->host);
 	ssh->port = (uint16_t)o->port;
-	return open_host_key(ssh, g, err);
+	if (ssh_endpoints_read(ssh->endpoints, o->endpoints, err) != 0 ||
+	    open_host_key(ssh, g, err) != 0)
+		return unable(err);
+	return 0;
 }
 
 int ssh_listen(struct ssh *ssh, struct gateway *g, struct err *err)
@@ -85,8 +110,44 @@ int ssh_listen(struct ssh *ssh, struct gateway *g, struct err *err)
 	return 0;
 }
 
+bool ssh_tunnel_changed(struct ssh *ssh, const char *id, bool up)
+{
+	if (!ssh_endpoints_is_one(id))
+		return false;
+	ssh_endpoints_set_up(ssh->endpoints, id, up);
+	return true;
+}
+
+void ssh_end(struct ssh *ssh, const struct err *why)
+{
+	ssh_attends_end(ssh->attends, why);
+}
+
+struct drop {
+	struct tunnels *tunnels;
+	const struct err *why;
+};
+
+static void drop_one(void *cookie, const char *id)
+{
+	const struct drop *d = cookie;
+
+	tunnels_drop(d->tunnels, id, d->why);
+}
+
+void ssh_drop(struct ssh *ssh, struct gateway *g, const struct err *why)
+{
+	struct drop d = { g->tunnels, why };
+
+	ssh_endpoints_each(ssh->endpoints, drop_one, &d);
+}
+
 void ssh_close(struct ssh *ssh)
 {
+	ssh_attends_free(ssh->attends);
+	ssh->attends = NULL;
+	ssh_endpoints_free(ssh->endpoints);
+	ssh->endpoints = NULL;
 	ssh_sessions_free(ssh->sessions);
 	ssh->sessions = NULL;
 }

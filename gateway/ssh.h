@@ -15,6 +15,8 @@
 #include "base/err.h"
 #include "gateway/options.h"
 #include "gateway/ssh_access.h"
+#include "gateway/ssh_attend.h"
+#include "gateway/ssh_endpoints.h"
 #include "gateway/ssh_host.h"
 #include "gateway/ssh_sessions.h"
 
@@ -28,6 +30,8 @@ struct ssh {
 	char gateway_host[256], gateway_scheme[8];
 	uint16_t gateway_port;
 	struct ssh_sessions *sessions;
+	struct ssh_endpoints *endpoints;
+	struct ssh_attends *attends;
 };
 
 /* The sessions, before the sandboxes are read; ssh_load() behind that. */
@@ -37,6 +41,14 @@ int ssh_load(struct ssh *, struct gateway *, struct err *);
 /* The host key, and what is listened on; behind the gateway's own listeners. Fails only for
  * what was asked for by name. */
 int ssh_listen(struct ssh *, struct gateway *, struct err *);
+
+/* A tunnel has come or gone: true if it is an endpoint's, and no sandbox's. */
+bool ssh_tunnel_changed(struct ssh *, const char *id, bool up);
+
+/* The gateway ends: endpoints are told, and their tunnels end. ssh_drop() again while it
+ * drains. */
+void ssh_end(struct ssh *, const struct err *why);
+void ssh_drop(struct ssh *, struct gateway *, const struct err *why);
 
 void ssh_close(struct ssh *);
 

@@ -177,7 +177,7 @@ static void test_forward(void **state)
 	is_refused("ForwardTcp", &frame.base, GRPC_INVALID_ARGUMENT, "\"tcp\"");
 	init.target_case = OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_SSH;
 	init.ssh = &ssh;
-	is_refused("ForwardTcp", &frame.base, GRPC_UNIMPLEMENTED, "ssh");
+	leads_to("ForwardTcp", &frame.base, "web", NULL);
 	init.target_case = OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_TCP;
 	init.tcp = &tcp;
 	tcp.host = (char *)"localhost";
