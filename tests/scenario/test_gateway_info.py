@@ -13,7 +13,7 @@ SERVED = (
     "Health GetCurrentUser GetGatewayInfo CreateSandbox GetSandbox ListSandboxes DeleteSandbox "
     "StopSandbox StartSandbox WatchSandbox CreateWorkspace GetWorkspace ListWorkspaces "
     "DeleteWorkspace ExecSandbox ExecSandboxInteractive ForwardTcp UploadFile DownloadFile "
-    "ConnectSupervisor RelayStream"
+    "CreateSshSession RevokeSshSession ConnectSupervisor RelayStream"
 )
 
 

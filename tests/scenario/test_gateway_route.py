@@ -176,7 +176,7 @@ def test_first_message_of_the_wrong_kind(gateway):
     with fails(grpc.StatusCode.INVALID_ARGUMENT, "tcp"):
         init = pb.TcpForwardInit(sandbox="box")
         list(gateway.stub.ForwardTcp(iter([pb.TcpForwardFrame(init=init)])))
-    with fails(grpc.StatusCode.FAILED_PRECONDITION, "SSH"):
+    with fails(grpc.StatusCode.NOT_FOUND, "box"):
         init = pb.TcpForwardInit(sandbox="box", ssh=pb.SshRelayTarget())
         list(gateway.stub.ForwardTcp(iter([pb.TcpForwardFrame(init=init)])))
     upload_call = API.method(gateway.channel(), "openshell.v1.OpenShell/UploadFile")

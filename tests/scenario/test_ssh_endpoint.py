@@ -132,7 +132,8 @@ def test_acts_for_a_session(place):
     events = place.endpoint.act(made.session_id, EXEC, place.start())
     output = b"".join(event.stdout.data for event in events if event.HasField("stdout"))
     assert output == b"hello\n" and events[-1].exit.exit_code == 0
-    assert f"subject=ssh:{made.session_id}" in place.gateway.log()
+    subject = f"subject=ssh:{made.session_id}"
+    wait_until(lambda: subject in place.gateway.log(), 5, "it is logged whose call it was")
     with fails(CODE.PERMISSION_DENIED, "another sandbox"):
         place.endpoint.act(made.session_id, EXEC, place.start("other"))
     with fails(CODE.UNAUTHENTICATED, "no SSH session"):
