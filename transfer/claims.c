@@ -86,7 +86,7 @@ void claims_drop(struct claim *claim)
 }
 
 void claims_finished(struct claims *c, const struct claim_target *target, const char *id,
-    const struct stat *st, const uint8_t digest[static DIGEST_SIZE])
+    const struct stat *st, const uint8_t *digest)
 {
 	pthread_mutex_lock(&c->lock);
 	struct claim_record *r = &c->kept[c->next];
@@ -94,7 +94,9 @@ void claims_finished(struct claims *c, const struct claim_target *target, const 
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	r->target = *target;
 	r->size = (uint64_t)st->st_size;
-	memcpy(r->digest, digest, DIGEST_SIZE);
+	r->has_digest = digest != NULL;
+	if (digest != NULL)
+		memcpy(r->digest, digest, DIGEST_SIZE);
 	r->inode = st->st_ino;
 	r->changed = st->st_ctim;
 	pthread_mutex_unlock(&c->lock);

@@ -39,6 +39,7 @@ struct claim_record {
 	char id[65]; /* "": none */
 	struct claim_target target;
 	uint64_t size;
+	bool has_digest;
 	uint8_t digest[DIGEST_SIZE];
 	ino_t inode; /* with ${changed}: it still is that file */
 	struct timespec changed;
@@ -54,9 +55,10 @@ bool claim_target_is(const struct claim_target *, const struct claim_target *);
 int claims_take(struct claims *, struct claim *, const struct claim_target *, struct err *);
 void claims_drop(struct claim *); /* also one that was not taken */
 
-/* The upload ${id} to ${target} has become the file ${st}; the oldest record goes. */
+/* The upload ${id} to ${target} has become the file ${st}; the oldest record goes. ${digest}
+ * may be NULL: nobody has it. */
 void claims_finished(struct claims *, const struct claim_target *, const char *id,
-    const struct stat *st, const uint8_t digest[static DIGEST_SIZE]);
+    const struct stat *st, const uint8_t *digest);
 
 /* Whether ${id} has been finished; the caller compares with the file that is there. */
 bool claims_find(

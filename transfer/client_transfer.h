@@ -26,6 +26,7 @@ struct transfer_put {
 	struct ranges durable;     /* what is there already */
 	struct put_pieces *pieces; /* under way, before what is left goes up in one stream */
 	uint64_t writer;           /* of them; 0: there were none */
+	bool compared;             /* each byte is of a piece whose digest was compared */
 	bool one_stream;           /* the other end knows no pieces */
 	struct rpc_unary *query;   /* while ${working} */
 	struct timer *again;       /* likewise */

@@ -53,6 +53,7 @@ struct flow_result {
 	uint64_t entries;                  /* of a tree */
 	uint64_t files;                    /* of a tree: those that are no directories */
 	uint64_t skipped, ignored, failed; /* as in struct tree_result */
+	bool unread;                       /* there is no digest: place_is_unread() */
 	bool same;     /* nothing was written: a file of that content was there */
 	bool complete; /* of a tree: the stream came to its end, though entries may have failed */
 	uint8_t digest[DIGEST_SIZE]; /* XXH3-128 of the bytes that went through the call */

@@ -178,6 +178,7 @@ static void run_commit(struct job *job)
 	if (i->has_expected)
 		place_expect(i->place, i->expected);
 	i->result.same = place_is_same(i->place);
+	i->result.unread = place_is_unread(i->place);
 	place_commit(i->place, &bytes, i->result.digest, &i->err);
 	if (i->err.code == GRPC_OK)
 		i->result.bytes = bytes;

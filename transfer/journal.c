@@ -4,7 +4,7 @@
 
 #include "base/digest.h"
 
-#define VERSION 3
+#define VERSION 4
 
 /* Where things are in a slot; numbers are little-endian. */
 enum field {
@@ -19,7 +19,8 @@ enum field {
 	FIELD_ID = 72, /* with NULs to its end */
 	FIELD_BOOT = FIELD_ID + JOURNAL_ID_MAX,
 	FIELD_STORED = FIELD_BOOT + 8,
-	FIELD_RANGES = FIELD_STORED + 8,
+	FIELD_WRITER = FIELD_STORED + 8,
+	FIELD_RANGES = FIELD_WRITER + 8,
 	FIELD_CHECKSUM = FIELD_RANGES + RANGES_MAX * 16,
 };
 
@@ -62,6 +63,7 @@ void journal_encode(const struct journal *j, uint8_t slot[static JOURNAL_SLOT])
 	memcpy(slot + FIELD_ID, j->id, strnlen(j->id, JOURNAL_ID_MAX));
 	put(slot + FIELD_BOOT, j->boot, 8);
 	put(slot + FIELD_STORED, j->stored_s, 8);
+	put(slot + FIELD_WRITER, j->writer, 8);
 	digest_of(slot, FIELD_CHECKSUM, slot + FIELD_CHECKSUM);
 }
 
@@ -97,6 +99,7 @@ static bool decode_slot(const uint8_t slot[static JOURNAL_SLOT], struct journal 
 		.promise = (uint32_t)get(slot + FIELD_PROMISE, 4),
 		.boot = get(slot + FIELD_BOOT, 8),
 		.stored_s = get(slot + FIELD_STORED, 8),
+		.writer = get(slot + FIELD_WRITER, 8),
 	};
 	memcpy(j->expected, slot + FIELD_EXPECTED, sizeof(j->expected));
 	memcpy(j->id, slot + FIELD_ID, JOURNAL_ID_MAX);

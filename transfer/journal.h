@@ -31,6 +31,7 @@ struct journal {
 	char id[JOURNAL_ID_MAX + 1];
 	uint64_t boot;     /* clock_boot() of who wrote it; 0: unknown */
 	uint64_t stored_s; /* and its clock_boot_s() then */
+	uint64_t writer;   /* who sent all of it, in pieces; 0: several, or in one stream */
 };
 
 /* The slot to write ${j} to is number j->sequence % 2. */

@@ -279,6 +279,8 @@ static int cut(
     struct part *p, const char *target, uint64_t offset, uint64_t present, struct err *err)
 {
 	ranges_remove(&p->state.durable, (struct range){ offset, UINT64_MAX });
+	if (!p->state.size_known || offset < p->state.size)
+		p->state.writer = 0;
 	if (write_journal(p, err) != 0)
 		return -1;
 	if (present > offset && ftruncate(p->fd, (off_t)offset) != 0)
@@ -304,8 +306,12 @@ int part_join(
 {
 	uint64_t present;
 
-	if (take_up(p, dir, target, wanted, &present, err) == 0 && write_journal(p, err) == 0)
-		return 0;
+	if (take_up(p, dir, target, wanted, &present, err) == 0) {
+		if (p->state.writer != wanted->writer)
+			p->state.writer = p->state.durable.count == 0 ? wanted->writer : 0;
+		if (write_journal(p, err) == 0)
+			return 0;
+	}
 	close_files(p);
 	return -1;
 }

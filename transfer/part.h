@@ -43,7 +43,7 @@ int part_make(struct part *, int dir, const char *target, struct err *);
 int part_resume(struct part *, int dir, const char *target, const struct journal *wanted,
     uint64_t offset, struct err *);
 
-/* The same, to be written in pieces: nothing is cut off. ${wanted} has a size. */
+/* The same, to be written in pieces: nothing is cut off. ${wanted} has a size and a writer. */
 int part_join(
     struct part *, int dir, const char *target, const struct journal *wanted, struct err *);
 

@@ -82,7 +82,7 @@ static struct pieces_work *work_create(
 		return NULL;
 	}
 	w->part = (struct part)PART_NONE;
-	w->writer = wanted->writer;
+	w->writer = wanted->begun.writer;
 	w->dir = fcntl(wanted->dir, F_DUPFD_CLOEXEC, 3);
 	if (w->dir < 0)
 		err_sys(err, errno, "the directory of %s", wanted->target);
@@ -114,7 +114,7 @@ static void take_off_board(struct pieces_work *w)
 static int check_writer(
     const struct pieces_work *w, const struct pieces_wanted *wanted, struct err *err)
 {
-	if (w->writer == wanted->writer && strcmp(w->part.state.id, wanted->begun.id) == 0)
+	if (w->writer == wanted->begun.writer && strcmp(w->part.state.id, wanted->begun.id) == 0)
 		return part_check(&w->part, wanted->target, &wanted->begun, err);
 	return err_set(
 	    err, GRPC_ABORTED, "another upload to it is running; try again when it has ended");

@@ -39,8 +39,7 @@ struct pieces_wanted {
 	struct claims *claims;
 	int dir;              /* of the target; borrowed for the call */
 	const char *target;   /* its name there */
-	uint64_t writer;      /* who sends, as it calls itself */
-	struct journal begun; /* with an id and a size */
+	struct journal begun; /* with an id, a size and who sends */
 	struct range range;
 };
 

@@ -46,7 +46,8 @@ struct place {
 	uint64_t written; /* where the next byte goes */
 	uint64_t noted;   /* of a piece: what its journal says is durable ends there */
 	bool same;
-	bool broken;               /* a sync has failed: what is on the disk nobody knows */
+	bool unread; /* pieces' digests were compared, and that of the whole nobody asks for */
+	bool broken; /* a sync has failed: what is on the disk nobody knows */
 	uint8_t kept[DIGEST_SIZE]; /* STAGE_DONE: the file's */
 	struct digest *digest;
 	struct crypto_sha256 *sha256; /* only when that is what was promised */
@@ -110,6 +111,11 @@ bool place_is_ready(const struct place *p)
 bool place_is_same(const struct place *p)
 {
 	return p->same;
+}
+
+bool place_is_unread(const struct place *p)
+{
+	return p->unread;
 }
 
 bool place_is_resumable(const struct place *p)
@@ -186,11 +192,24 @@ static struct journal wanted_journal(const struct place *p)
 	struct journal wanted = { .size_known = p->opt.size_known,
 		.size = p->opt.size_known ? p->opt.size : 0,
 		.promise = p->opt.digest,
-		.boot = p->opt.boot };
+		.boot = p->opt.boot,
+		.writer = p->opt.piece_bytes > 0 ? p->opt.writer : 0 };
 
 	memcpy(wanted.expected, p->opt.expected, sizeof(wanted.expected));
 	snprintf(wanted.id, sizeof(wanted.id), "%s", p->id);
 	return wanted;
+}
+
+/* What it says of the pieces holds only if it has sent all of them. */
+static int trust_writer(struct place *p, struct err *err)
+{
+	if (p->part.state.writer != p->opt.writer)
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "%s: another writer has sent some of it; leave writer out, and it is read",
+		    p->path);
+	p->unread = true;
+	p->stage = STAGE_WRITING;
+	return 0;
 }
 
 static int open_part(struct place *p, struct err *err)
@@ -207,6 +226,8 @@ static int open_part(struct place *p, struct err *err)
 	}
 	p->stage = p->opt.offset > 0 ? STAGE_CATCHING : STAGE_WRITING;
 	p->fd = p->part.fd;
+	if (r == 0 && p->opt.writer != 0)
+		return trust_writer(p, err);
 	return r == 0 ? reserve(p, err) : -1;
 }
 
@@ -216,7 +237,6 @@ static int open_piece(struct place *p, struct err *err)
 	struct pieces_wanted wanted = { .claims = p->opt.claims,
 		.dir = p->parent,
 		.target = p->name,
-		.writer = p->opt.writer,
 		.begun = wanted_journal(p),
 		.range = { p->opt.offset, p->end } };
 	bool first;
@@ -251,6 +271,7 @@ static bool was_finished(struct place *p)
 	    !claims_find(p->opt.claims, &p->claim.target, p->id, &record) ||
 	    record.size != p->opt.size || !is_still_there(p->parent, p->name, &record))
 		return false;
+	p->unread = !record.has_digest;
 	memcpy(p->kept, record.digest, sizeof(p->kept));
 	p->stage = STAGE_DONE;
 	return true;
@@ -520,7 +541,8 @@ static void remember(struct place *p, const uint8_t digest[static 16])
 
 	if (p->id != NULL && p->opt.claims != NULL &&
 	    fstatat(p->parent, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		claims_finished(p->opt.claims, &p->claim.target, p->id, &st, digest);
+		claims_finished(
+		    p->opt.claims, &p->claim.target, p->id, &st, p->unread ? NULL : digest);
 }
 
 /* It is durable, and its digest is told; the rest is for who puts all in place. */

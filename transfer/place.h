@@ -53,12 +53,16 @@ struct place_options {
 	 * well (transfer/pieces.h). What place_commit() tells is of those, and it puts
 	 * nothing in place. 0: all that is behind ${offset}. */
 	uint64_t piece_bytes;
-	uint64_t writer;
 	struct pieces_board *board;
+
+	/* Who sends pieces. Of an upload that goes on from its end: who has sent all of it so,
+	 * and compared the digests, wants the file in its place without its being read once
+	 * more; it has no digest then. 0: nobody. */
+	uint64_t writer;
 };
 
 /* FAILED_PRECONDITION: a directory is there, or ${id} was begun with another size or
- * digest; RESOURCE_EXHAUSTED: no space; NOT_FOUND: a parent is missing;
+ * digest, or somebody else than ${writer} has sent some of it; RESOURCE_EXHAUSTED: no space; NOT_FOUND: a parent is missing;
  * PERMISSION_DENIED: a relative path leads out; ALREADY_EXISTS; ABORTED: another upload
  * has the target or the id; OUT_OF_RANGE: ${offset} is past what is durable. */
 struct place *place_open(const struct place_options *, struct err *);
@@ -71,6 +75,9 @@ int place_prepare(struct place *, struct err *);
 /* PLACE_EXISTS_SKIP_IF_SAME has found the same: nothing is to be written, and
  * place_commit() tells what is there. */
 bool place_is_same(const struct place *);
+
+/* What place_commit() gives for a digest is none. */
+bool place_is_unread(const struct place *);
 
 bool place_is_resumable(const struct place *);
 

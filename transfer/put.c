@@ -219,6 +219,7 @@ int transfer_send_metadata(
 	if (t->put.id[0] != '\0' && !t->put.probing) {
 		m.upload_id = t->put.id;
 		m.offset = t->put.from;
+		m.writer = t->put.compared ? t->put.writer : 0;
 	}
 	if (piece != NULL) {
 		m.offset = piece->begin;
@@ -246,9 +247,9 @@ static bool is_file(const struct transfer *t)
 static int start_file(struct transfer *t, const struct flow_env *env, struct err *err)
 {
 	uint64_t size = (uint64_t)t->put.st.st_size, from = t->put.from;
-	struct outflow_range range = {
-		.offset = t->put.base + from, .bytes = size - from, .prefix = from
-	};
+	struct outflow_range range = { .offset = t->put.base + from,
+		.bytes = size - from,
+		.prefix = t->put.compared ? 0 : from };
 	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)
@@ -315,6 +316,7 @@ static void after_pieces(struct transfer *t, const struct err *why, bool refused
 		return;
 	}
 	t->put.from = (uint64_t)t->put.st.st_size;
+	t->put.compared = t->put.durable.count == 0;
 	if (start_call(t, &err) != 0)
 		transfer_fail(t, &err);
 	else
@@ -594,7 +596,7 @@ static void begin_anew(struct transfer *t)
 {
 	err_clear(&t->err);
 	t->answered = false;
-	t->put.refused = t->put.asking = false;
+	t->put.refused = t->put.asking = t->put.compared = false;
 	t->put.tried = true;
 }
 
@@ -629,8 +631,10 @@ static bool try_again(struct transfer *t)
 		start(t);
 		return true;
 	}
-	if (p->writer != 0 && p->refused && t->err.code == GRPC_OUT_OF_RANGE && !p->one_stream) {
-		p->one_stream = true;
+	if (p->writer != 0 && p->refused && !p->one_stream &&
+	    (t->err.code == GRPC_OUT_OF_RANGE ||
+		(t->err.code == GRPC_FAILED_PRECONDITION && p->compared))) {
+		p->one_stream = !p->compared;
 		begin_anew(t);
 		start(t);
 		return true;

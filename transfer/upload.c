@@ -47,7 +47,7 @@ static void answer(struct upload *u, const struct flow_result *result, const str
 	r.bytes_written = result->bytes;
 	r.entries = result->entries;
 	r.skipped = result->same;
-	r.digest = &digest;
+	r.digest = result->unread ? NULL : &digest;
 	tree_notes_report(&u->notes, result, &report);
 	if (u->archive)
 		r.tree = &report;
@@ -188,11 +188,17 @@ static int check_resuming(const Openshell__V1__UploadFileMetadata *m, struct err
 /* OUT_OF_RANGE is what a supervisor that knows no pieces says of most of them, too. */
 static int check_piece(const Openshell__V1__UploadFileMetadata *m, struct err *err)
 {
+	if (m->piece_bytes == 0 && m->writer != 0 &&
+	    (m->upload_id[0] == '\0' || m->size_unknown || m->offset != m->size_bytes ||
+		m->digest != NULL))
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "writer: of a piece, or of what ends an upload in pieces without a digest");
 	if (m->piece_bytes == 0)
 		return 0;
-	if (m->upload_id[0] == '\0' || m->size_unknown)
+	if (m->upload_id[0] == '\0' || m->size_unknown || m->writer == 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "piece_bytes: a piece needs upload_id and size_bytes of the upload it is of");
+		    "piece_bytes: a piece needs upload_id and size_bytes of the upload it is of, and "
+		    "a writer");
 	if (m->if_exists == TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "if_exists: SKIP_IF_SAME is not for a piece; ask with a call of its own");

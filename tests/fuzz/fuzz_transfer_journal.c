@@ -14,7 +14,7 @@
 #include "transfer/part.h"
 
 #define PART_BYTES 64
-#define SIGNED     ((size_t)472) /* bytes of a slot that its checksum is of, and is behind */
+#define SIGNED     ((size_t)480) /* bytes of a slot that its checksum is of, and is behind */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,7 +41,7 @@ static void check_round_trip(const struct journal *j)
 	if (!journal_decode(file, sizeof(file), &again) || again.sequence != j->sequence ||
 	    memcmp(&again.durable, &j->durable, sizeof(j->durable)) != 0 || again.size != j->size ||
 	    again.size_known != j->size_known || again.promise != j->promise ||
-	    again.boot != j->boot || again.stored_s != j->stored_s ||
+	    again.boot != j->boot || again.stored_s != j->stored_s || again.writer != j->writer ||
 	    memcmp(again.expected, j->expected, sizeof(j->expected)) != 0 ||
 	    strcmp(again.id, j->id) != 0)
 		abort();

@@ -28,7 +28,7 @@ def durable(box):
         return []
     slot = max(slots, key=lambda s: int.from_bytes(s[16:24], "little"))
     count = int.from_bytes(slot[36:40], "little")
-    numbers = [int.from_bytes(slot[i : i + 8], "little") for i in range(152, 152 + 16 * count, 8)]
+    numbers = [int.from_bytes(slot[i : i + 8], "little") for i in range(160, 160 + 16 * count, 8)]
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 

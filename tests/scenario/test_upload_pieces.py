@@ -103,6 +103,49 @@ def test_in_any_order(pieces, data):
     assert again.bytes_written == SIZE
 
 
+def test_not_read_again(pieces, data):
+    """Who has compared each piece's digest needs none of the whole; if it has sent all of them."""
+    for begin in range(0, SIZE, PIECE):
+        pieces.piece(data, begin, begin + PIECE, writer=7)
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "another writer"):
+        pieces.finish(data, writer=8)
+    answer = pieces.finish(data, writer=7)
+    assert not answer.HasField("digest")
+    pieces.is_finished(data, answer)
+    again = pieces.finish(data, writer=7)
+    assert again.bytes_written == SIZE and not again.HasField("digest")
+
+
+def test_of_several_writers(pieces, data):
+    pieces.piece(data, 0, PIECE, writer=7)
+    pieces.piece(data, PIECE, SIZE, writer=8)
+    for writer in (7, 8):
+        with fails(grpc.StatusCode.FAILED_PRECONDITION, "another writer"):
+            pieces.finish(data, writer=writer)
+    answer = pieces.finish(data)
+    assert answer.HasField("digest")
+    pieces.is_finished(data, answer)
+
+
+def test_of_pieces_and_a_stream(pieces, data):
+    pieces.piece(data, 0, PIECE, writer=7)
+    begun = pieces.begin("f", data[: 2 * PIECE], SIZE, upload_id="p", offset=PIECE)
+    wait_until(lambda: pieces.ranges() == [(0, 2 * PIECE)], 10, "it is durable")
+    begun.cut()
+    wait_until(lambda: left(pieces, data), 10, "it has let go")
+    pieces.piece(data, 2 * PIECE, SIZE, writer=7)
+    with fails(grpc.StatusCode.FAILED_PRECONDITION, "another writer"):
+        pieces.finish(data, writer=7)
+    pieces.is_finished(data, pieces.finish(data))
+
+
+def test_a_writer_of_no_pieces(pieces, data):
+    digest = {"algorithm": "DIGEST_ALGORITHM_XXH3_128", "value": bytes(16)}
+    for fields in ({"offset": 0}, {"upload_id": ""}, {"digest": digest}):
+        with fails(grpc.StatusCode.INVALID_ARGUMENT, "writer" if "upload_id" not in fields else ""):
+            pieces.finish(data, writer=1, **fields)
+
+
 def test_at_one_time(pieces, data):
     begun = [pieces.begin_piece(data, at, at + PIECE, at + PIECE) for at in range(0, SIZE, PIECE)]
     wait_until(lambda: pieces.ranges() == [(0, SIZE)], 10, "all of it is durable")
@@ -163,6 +206,7 @@ def test_what_is_no_piece(pieces, data):
     for fields in (
         {"upload_id": ""},
         {"size_unknown": True},
+        {"writer": 0},
         {"is_archive": True},
         {"if_exists": "IF_EXISTS_SKIP_IF_SAME", "digest": {"algorithm": 1, "value": bytes(16)}},
     ):

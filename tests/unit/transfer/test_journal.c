@@ -18,7 +18,8 @@ static struct journal sample(uint64_t sequence, uint64_t durable)
 		.promise = 2,
 		.id = "an_Upload-1",
 		.boot = 17,
-		.stored_s = sequence + 60 };
+		.stored_s = sequence + 60,
+		.writer = 1234567890123 };
 
 	memset(j.expected, 7, sizeof(j.expected));
 	return j;
@@ -36,6 +37,7 @@ static void assert_same(const struct journal *a, const struct journal *b)
 	assert_string_equal(a->id, b->id);
 	assert_int_equal(a->boot, b->boot);
 	assert_int_equal(a->stored_s, b->stored_s);
+	assert_int_equal(a->writer, b->writer);
 }
 
 static void write_slot(uint8_t file[static JOURNAL_SIZE], const struct journal *j)
@@ -100,7 +102,7 @@ static void every_flipped_bit_is_seen(void **state)
 
 	(void)state;
 	write_slot(file, &j);
-	for (size_t bit = 0; bit < 8 * 488; bit++) { /* fields and checksum */
+	for (size_t bit = 0; bit < 8 * 496; bit++) { /* fields and checksum */
 		file[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		assert_false(journal_decode(file, sizeof(file), &got));
 		file[bit / 8] ^= (uint8_t)(1 << bit % 8);

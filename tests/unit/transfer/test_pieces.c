@@ -61,8 +61,7 @@ static struct pieces_wanted wanted(const struct fixture *f, uint64_t begin, uint
 	return (struct pieces_wanted){ .claims = f->claims,
 		.dir = f->dir,
 		.target = "f",
-		.writer = 1,
-		.begun = { .id = "id", .size_known = true, .size = SIZE },
+		.begun = { .id = "id", .size_known = true, .size = SIZE, .writer = 1 },
 		.range = { begin, end } };
 }
 
@@ -125,7 +124,7 @@ static void one_writer_at_a_time(void **state)
 	joins(f, &second, &b, false);
 	refused(f, &a, GRPC_ABORTED);
 	struct pieces_wanted other = wanted(f, 0, 10);
-	other.writer = 2;
+	other.begun.writer = 2;
 	refused(f, &other, GRPC_ABORTED);
 	piece_leave(&first);
 	refused(f, &other, GRPC_ABORTED);
@@ -145,7 +144,7 @@ static void one_writer_at_a_time(void **state)
 	piece_leave(&second);
 	piece_leave(&second);
 	other = wanted(f, 0, 10);
-	other.writer = 2;
+	other.begun.writer = 2;
 	joins(f, &first, &other, true);
 	piece_leave(&first);
 }
@@ -251,7 +250,7 @@ static struct place_options options(const struct fixture *f, uint64_t offset, ui
 		.id = "id",
 		.offset = offset,
 		.piece_bytes = bytes,
-		.writer = 1,
+		.writer = bytes > 0 ? 1 : 0,
 		.board = f->board,
 		.claims = f->claims,
 		.expiry_ms = 1000000 };
