@@ -116,8 +116,14 @@ static struct rpc_client *on_again(void *cookie, struct err *err)
 	return session_client(((struct carrier *)cookie)->run->session, err);
 }
 
+static struct rpc_client *on_another(void *cookie, size_t number, struct err *err)
+{
+	return session_client_at(((struct carrier *)cookie)->run->session, number, err);
+}
+
 static const struct transfer_ops ops = {
 	.again = on_again,
+	.another = on_another,
 	.progress = on_progress,
 	.note = on_note,
 	.done = on_done,

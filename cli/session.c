@@ -14,12 +14,18 @@
 #define WORKERS_QUEUE 64
 #define CLOSE_MS      2000
 
+/* One connection. */
+struct line {
+	struct session *session;
+	struct rpc_client *client; /* NULL: not connected */
+};
+
 struct session {
 	const struct cli *cli;
 	struct loop *loop;
 	struct registry_gateway gateway; /* its name is NULL if known by its address only */
 	struct rpc_tls *tls;
-	struct rpc_client *client; /* NULL: not connected */
+	struct line lines[SESSION_CLIENTS_MAX];
 	struct session_wait closing;
 	struct workers *workers;
 	Openshell__Datamodel__V1__WorkspaceSelector scope;
@@ -63,23 +69,39 @@ static int prepare_tls(struct session *s, struct err *err)
 
 /* The connection. */
 
+static bool is_connected(const struct session *s)
+{
+	for (size_t i = 0; i < SESSION_CLIENTS_MAX; i++)
+		if (s->lines[i].client != NULL)
+			return true;
+	return false;
+}
+
 static void on_closed(void *cookie, const struct err *why)
 {
-	struct session *s = cookie;
+	struct line *line = cookie;
+	struct session *s = line->session;
 
 	(void)why; /* each call has been told */
-	s->client = NULL;
-	if (s->closing.session != NULL)
+	line->client = NULL;
+	if (s->closing.session != NULL && !is_connected(s))
 		session_done(&s->closing, NULL);
+}
+
+struct rpc_client *session_client_at(struct session *s, size_t number, struct err *err)
+{
+	struct line *line = &s->lines[number % SESSION_CLIENTS_MAX];
+	struct rpc_client_options o = { .tls = s->tls, .closed = on_closed, .cookie = line };
+
+	line->session = s;
+	if (line->client == NULL)
+		line->client = rpc_client_connect(s->loop, s->gateway.endpoint, &o, err);
+	return line->client;
 }
 
 struct rpc_client *session_client(struct session *s, struct err *err)
 {
-	struct rpc_client_options o = { .tls = s->tls, .closed = on_closed, .cookie = s };
-
-	if (s->client == NULL)
-		s->client = rpc_client_connect(s->loop, s->gateway.endpoint, &o, err);
-	return s->client;
+	return session_client_at(s, 0, err);
 }
 
 struct session *session_open(const struct cli *cli, struct err *err)
@@ -104,9 +126,11 @@ void session_close(struct session *s)
 
 	if (s == NULL)
 		return;
-	if (s->client != NULL) {
+	if (is_connected(s)) {
 		s->closing.session = s;
-		rpc_client_close(s->client);
+		for (size_t i = 0; i < SESSION_CLIENTS_MAX; i++)
+			if (s->lines[i].client != NULL)
+				rpc_client_close(s->lines[i].client);
 		session_wait(s, &s->closing, CLOSE_MS, &err);
 	}
 	workers_free(s->workers);

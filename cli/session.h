@@ -1,5 +1,6 @@
 /*
- * cli/session.h: one loop and one connection to the gateway, for the life of a verb.
+ * cli/session.h: one loop and one connection to the gateway, for the life of a verb; or
+ * several, where one file goes in several streams.
  *
  * A verb is told from top to bottom: it starts something, waits for it with
  * session_wait(), and goes on. While it waits the loop runs; nothing else does.
@@ -24,6 +25,8 @@ struct session;
 #define SESSION_CALL_MS 30000 /* a control call */
 #define SESSION_FOREVER UINT64_MAX
 
+#define SESSION_CLIENTS_MAX 16 /* connections; as many as a file may have streams */
+
 /* Finds out which gateway is meant and connects to it; that it cannot be reached is told
  * by the first call. ${cli} is lent. */
 struct session *session_open(const struct cli *, struct err *);
@@ -37,6 +40,9 @@ struct names session_names(const struct session *);
 
 /* The connection; a new one if the last has ended. NULL: no memory. */
 struct rpc_client *session_client(struct session *, struct err *);
+
+/* Likewise, one of SESSION_CLIENTS_MAX; number 0 is that one. */
+struct rpc_client *session_client_at(struct session *, size_t number, struct err *);
 
 /* Threads for what blocks, made when first asked for. */
 struct workers *session_workers(struct session *, struct err *);

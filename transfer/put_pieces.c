@@ -211,11 +211,15 @@ static int start_stream(struct stream *s, struct range piece, struct err *err)
 {
 	struct transfer *t = s->all->transfer;
 	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/UploadFile" };
+	struct rpc_client *client = t->client;
 
 	s->piece = piece;
 	s->answered = false;
 	s->sent = 0;
-	s->call = framed_call(t->client, &call, NULL, &call_ops, s, err);
+	if (t->ops->another != NULL &&
+	    (client = t->ops->another(t->cookie, (size_t)(s - s->all->streams), err)) == NULL)
+		return -1;
+	s->call = framed_call(client, &call, NULL, &call_ops, s, err);
 	if (s->call == NULL)
 		return -1;
 	if (transfer_send_metadata(t, s->call, &piece, err) == 0 && start_flow(s, err) == 0) {
@@ -298,7 +302,7 @@ static size_t start_streams(struct put_pieces *p, size_t active)
 		if (start_stream(&p->streams[i], piece, &err) == 0)
 			active++;
 		else
-			fail(p, &err, false);
+			fail(p, &err, err.code == GRPC_UNAVAILABLE);
 	}
 	return active;
 }

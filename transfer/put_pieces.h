@@ -11,7 +11,7 @@
 #define PUT_STREAMS_MAX 16                   /* pieces of a file at a time */
 #define PUT_PIECE_MIN   ((uint64_t)64 << 20) /* bytes; but for what is left in a gap */
 
-/* A larger one would take longer to be read again, when all is there, than it has to. */
+/* A stream that is slow at the end keeps the others waiting for no more than this. */
 #define PUT_PIECE_MAX ((uint64_t)256 << 20)
 
 /* Whether it can be sent in pieces, and is worth it. */
