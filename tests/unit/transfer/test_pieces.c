@@ -129,7 +129,7 @@ static void one_writer_at_a_time(void **state)
 	piece_leave(&first);
 	refused(f, &other, GRPC_ABORTED);
 	other = wanted(f, 0, 10);
-	strcpy(other.begun.id, "another");
+	memcpy(other.begun.id, "another", sizeof("another"));
 	refused(f, &other, GRPC_ABORTED);
 	other = wanted(f, 0, 10);
 	other.begun.size++;
