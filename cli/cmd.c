@@ -16,6 +16,7 @@ struct line {
 	char path[PATH_BYTES_MAX]; /* "towline sandbox upload" */
 	char **argv;               /* path, then what is not part of it; ours, the words are not */
 	int argc;
+	int before;       /* of them, those that stood before the verb, and the path */
 	struct cli early; /* what was said before the verb; for help and for errors */
 	struct config_key keys[KEYS_MAX];
 };
@@ -134,6 +135,7 @@ static int find_verb(struct line *l, int argc, char *argv[], struct err *err)
 	int at = 1;
 
 	l->argv[l->argc++] = argv[0];
+	l->before = 1;
 	while (l->cmd->verbs != NULL) {
 		struct config config;
 
@@ -145,6 +147,7 @@ static int find_verb(struct line *l, int argc, char *argv[], struct err *err)
 		for (int i = at; i < at + used - 1; i++)
 			l->argv[l->argc++] = argv[i];
 		at += used - 1;
+		l->before = l->argc;
 		if (at >= argc)
 			return 0;
 		if (enter(l, argv[at++], err) != 0)
@@ -172,11 +175,26 @@ static void merge_keys(struct line *l, size_t own_offset)
 	}
 }
 
+/* Of another program's options the one that we answer is --help, alone. */
+static int take_verbatim(
+    struct line *l, struct config *config, struct cmd_words *w, struct err *err)
+{
+	bool asks = l->argc == l->before + 1 && strcmp(l->argv[l->before], "--help") == 0;
+
+	if (config_flags(config, asks ? l->argc : l->before, l->argv, false, err) < 0)
+		return no_such_option(l, l->keys, err);
+	w->command = l->argv + l->before;
+	w->command_count = l->argc - l->before;
+	return 0;
+}
+
 static int take_words(struct line *l, struct config *config, struct cmd_words *w, struct err *err)
 {
 	bool program = l->cmd->tail == CMD_TAIL_PROGRAM;
 	int end = l->argc;
 
+	if (l->cmd->tail == CMD_TAIL_VERBATIM)
+		return take_verbatim(l, config, w, err);
 	for (int i = 1; !program && i < l->argc && end == l->argc; i++)
 		if (strcmp(l->argv[i], "--") == 0)
 			end = i;

@@ -25,7 +25,8 @@ struct cmd_words {
 enum cmd_tail {
 	CMD_TAIL_NONE,    /* it takes none */
 	CMD_TAIL_COMMAND, /* a command */
-	CMD_TAIL_PROGRAM  /* a command, also without "--": from the first word on */
+	CMD_TAIL_PROGRAM, /* a command, also without "--": from the first word on */
+	CMD_TAIL_VERBATIM /* all that follows the verb, options too, is for another program */
 };
 
 struct cmd {

@@ -23,6 +23,12 @@ static const struct cmd *const sandbox_verbs[] = {
 	&cmd_sandbox_upload,
 	&cmd_sandbox_download,
 	&cmd_sandbox_sync,
+	&cmd_sandbox_ssh,
+	&cmd_sandbox_scp,
+	&cmd_sandbox_sftp,
+	&cmd_sandbox_rsync,
+	&cmd_sandbox_ssh_config,
+	&cmd_sandbox_ssh_proxy,
 	&cmd_sandbox_stop,
 	&cmd_sandbox_start,
 	&cmd_sandbox_delete,
@@ -51,10 +57,24 @@ static const struct cmd forward = {
 	.verbs = forward_verbs,
 };
 
+static const struct cmd *const ssh_session_verbs[] = {
+	&cmd_ssh_session_create,
+	&cmd_ssh_session_list,
+	&cmd_ssh_session_revoke,
+	NULL,
+};
+
+static const struct cmd ssh_session = {
+	.name = "ssh-session",
+	.help = "keys that open a sandbox to ssh, scp, sftp and rsync for a while",
+	.verbs = ssh_session_verbs,
+};
+
 static const struct cmd *const verbs[] = {
 	&gateway,
 	&sandbox,
 	&forward,
+	&ssh_session,
 	&cmd_cp,
 	&cmd_ls,
 	&cmd_stat,

@@ -249,7 +249,7 @@ int session_call(struct session *s, const char *method, const ProtobufCMessage *
 		return -1;
 	if ((packed = codec_pack_new(request, &len)) == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	snprintf(path, sizeof(path), METHOD_PREFIX "%s", method);
+	snprintf(path, sizeof(path), "%s%s", method[0] == '/' ? "" : METHOD_PREFIX, method);
 	struct rpc_unary *unary =
 	    rpc_client_unary(client, path, NULL, SESSION_CALL_MS, packed, len, on_reply, &c, err);
 	free(packed);

@@ -58,7 +58,8 @@ void session_done(struct session_wait *, const struct err *); /* NULL: all is we
 /* Runs the loop until it is done. Its error, or DEADLINE_EXCEEDED after ${ms}. */
 int session_wait(struct session *, struct session_wait *, uint64_t ms, struct err *);
 
-/* A call with one message each way; ${reply} is freed with codec_free(). */
+/* A call with one message each way; ${reply} is freed with codec_free(). ${method} is of
+ * openshell.v1.OpenShell, or a whole path: "/towline.v1.Files/StatFile". */
 int session_call(struct session *, const char *method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *reply_type, void **reply, struct err *);
 
