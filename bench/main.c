@@ -22,6 +22,7 @@ static const struct {
 	{ "load", bench_load,
 	    "MODE STREAMS AMOUNT TARGET  up, down, ping or idle through tcp:PORT or URL,SANDBOX,PORT" },
 	{ "exec", bench_exec, "COUNT PARALLEL URL SANDBOX  ExecSandbox of /bin/true" },
+	{ "sessions", bench_sessions, "COUNT PARALLEL URL SANDBOX  CreateSshSession" },
 };
 
 int bench_fail(const struct err *err)
