@@ -27,11 +27,46 @@ def free_port():
         return listener.getsockname()[1]
 
 
-class OpenSsh:
-    def __init__(self, directory):
+class Client:
+    """OpenSSH's tools, told how to reach one sshd: whoever's it is."""
+
+    def __init__(self, directory, port, key, user):
         self.directory = pathlib.Path(directory)
+        self.port, self.key, self.user = port, key, user
+
+    def options(self, port=None):
+        return ["-F", "none", "-i", str(self.key), "-c", CIPHER,
+                "-o", f"Port={port or self.port}", "-o", "StrictHostKeyChecking=no",
+                "-o", f"UserKnownHostsFile={self.directory}/known", "-o", "LogLevel=ERROR",
+                "-o", "BatchMode=yes", "-o", "Compression=no"]
+
+    @property
+    def at(self):
+        return f"{self.user}@127.0.0.1"
+
+    def ssh(self, port=None):
+        """As rsync -e takes it."""
+        return " ".join(["ssh", *self.options(port)])
+
+    def scp(self, source, target):
+        self.run("scp", "-q", *self.options(), source, target)
+
+    def sftp(self, order):
+        self.run("sftp", "-q", "-b", "-", *self.options(), self.at, input=order.encode())
+
+    def rsync(self, *arguments, port=None):
+        self.run("rsync", "-e", self.ssh(port), *arguments)
+
+    def run(self, *command, **options):
+        subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, **options)
+
+
+class OpenSsh(Client):
+    """The sshd of this machine's OpenSSH, and its client."""
+
+    def __init__(self, directory):
+        super().__init__(directory, free_port(), pathlib.Path(directory) / "client", getpass.getuser())
         self.directory.mkdir(mode=0o700)
-        self.port = free_port()
         for name in ("host", "client"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / name], check=True)
         shutil.copy(self.directory / "client.pub", self.directory / "authorized")
@@ -57,32 +92,6 @@ class OpenSsh:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("sshd did not start") from None
                 time.sleep(0.02)
-
-    def options(self, port=None):
-        return ["-F", "none", "-i", str(self.directory / "client"), "-c", CIPHER,
-                "-o", f"Port={port or self.port}", "-o", "StrictHostKeyChecking=no",
-                "-o", f"UserKnownHostsFile={self.directory}/known", "-o", "LogLevel=ERROR",
-                "-o", "BatchMode=yes", "-o", "Compression=no"]
-
-    @property
-    def at(self):
-        return f"{getpass.getuser()}@127.0.0.1"
-
-    def ssh(self, port=None):
-        """As rsync -e takes it."""
-        return " ".join(["ssh", *self.options(port)])
-
-    def scp(self, source, target):
-        self.run("scp", "-q", *self.options(), source, target)
-
-    def sftp(self, order):
-        self.run("sftp", "-q", "-b", "-", *self.options(), self.at, input=order.encode())
-
-    def rsync(self, *arguments, port=None):
-        self.run("rsync", "-e", self.ssh(port), *arguments)
-
-    def run(self, *command, **options):
-        subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, **options)
 
     def __enter__(self):
         return self
