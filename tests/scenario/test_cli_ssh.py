@@ -5,7 +5,7 @@ import stat
 import subprocess
 
 import pytest
-from towline_cli import box  # noqa: F401
+from towline_cli import ssh_box as box  # noqa: F401
 
 
 @pytest.fixture

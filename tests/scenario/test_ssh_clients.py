@@ -10,7 +10,7 @@ import time
 
 import pytest
 import ssh_clients
-from towline_cli import box  # noqa: F401
+from towline_cli import ssh_box as box  # noqa: F401
 
 MIB = 1 << 20
 ODD_NAMES = ("with space", "quo'te", 'dou"ble', "dollar$HOME", "back\\slash", "-dash", "ümläut", "semi;colon",

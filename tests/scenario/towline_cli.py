@@ -24,7 +24,7 @@ import termios
 import time
 
 import pytest
-from conftest import BIN, GONE_SECONDS, processes_of, wait_until
+from conftest import BIN, GONE_SECONDS, Ready, processes_of, wait_until
 
 PROGRAM = str(BIN / "towline")
 SECONDS = 60  # for any command to end; sanitizers are slow
@@ -182,3 +182,16 @@ def box(ready, tmp_path):
     cli.workdir = ready.workdir
     yield cli
     cli.clean_up()
+
+
+@pytest.fixture
+def ssh_box(request, make_gateway, tmp_path):
+    """The same with SSH."""
+    gateway = make_gateway("--ssh-workers=2", "--ssh-listen=127.0.0.1:0")
+    ready = Ready(gateway, gateway.create("box"))
+    cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=gateway.endpoint)
+    cli.gateway, cli.workdir = gateway, ready.workdir
+    yield cli
+    cli.clean_up()
+    if not getattr(request.node, "failed", False):
+        ready.check_settled()
