@@ -41,7 +41,7 @@ int admission_parse_startups(const char *text, struct sshd_limits *l, struct err
 	if (sscanf(text, "%5u:%3u:%5u%c", &start, &rate, &full, &more) != 3 || rate > 100 ||
 	    start > full || full == 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "\"%s\" is not START:RATE:FULL; 100:30:512 would be, and START is no more than "
+		    "\"%s\" is not START:RATE:FULL; 512:30:1024 would be, and START is no more than "
 		    "FULL, RATE no more than 100",
 		    text);
 	l->startups_start = start;

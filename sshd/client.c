@@ -171,11 +171,16 @@ static void retire(struct client *c, const struct err *why)
 
 void client_lost(struct client *c)
 {
+	static const char closed[] = "Socket error", left[] = "Received SSH_MSG_DISCONNECT";
 	const char *said = ssh_get_error(c->ssh);
 	struct err why;
 
-	err_set(&why, GRPC_CANCELLED, "%s",
-	    said[0] != '\0' ? said : "the client closed the connection");
+	if (said[0] == '\0' || strncmp(said, closed, sizeof(closed) - 1) == 0)
+		err_set(&why, GRPC_CANCELLED, "the client closed the connection");
+	else if (strncmp(said, left, sizeof(left) - 1) == 0)
+		err_set(&why, GRPC_CANCELLED, "%s", said);
+	else
+		err_set(&why, GRPC_FAILED_PRECONDITION, "%s", said);
 	if (c->state <= CLIENT_STATE_OPEN)
 		retire(c, &why);
 	client_free(c);

@@ -235,6 +235,17 @@ static bool is_lost(const struct client *c)
 	    !ssh_is_connected(c->ssh);
 }
 
+/* What is read for a packet that is still coming is kept: so there is a bound to it. */
+static void check_startup(struct client *c)
+{
+	struct err err;
+
+	if (c->state >= CLIENT_STATE_OPEN || c->socket_count.in_bytes <= CLIENT_STARTUP_MAX)
+		return;
+	err_set(&err, GRPC_FAILED_PRECONDITION, "more was sent than it takes to log in");
+	client_fail(c, &err);
+}
+
 static void read_and_serve(struct client *c)
 {
 	const uint64_t start = c->socket_count.in_bytes;
@@ -242,6 +253,7 @@ static void read_and_serve(struct client *c)
 	while (takes_more(c) && !is_lost(c)) {
 		enum advance did = advance(c);
 
+		check_startup(c);
 		/* What libssh has read already the loop would not see, so it is served first. */
 		if (did == ADVANCE_NOTHING ||
 		    (did == ADVANCE_READ && c->socket_count.in_bytes - start >= READ_BUDGET))

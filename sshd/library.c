@@ -22,6 +22,7 @@
 
 struct library {
 	ssh_bind bind;
+	uint64_t rekey_bytes;
 	unsigned requests; /* since library_count_begin() */
 	char fingerprint[64];
 };
@@ -93,7 +94,7 @@ static int set_options(struct library *l, struct err *err)
 	return 0;
 }
 
-struct library *library_create(const char *host_key, struct err *err)
+struct library *library_create(const char *host_key, uint64_t rekey_bytes, struct err *err)
 {
 	struct library *l = calloc(1, sizeof(*l));
 
@@ -102,6 +103,7 @@ struct library *library_create(const char *host_key, struct err *err)
 		free(l);
 		return NULL;
 	}
+	l->rekey_bytes = rekey_bytes;
 	ssh_set_log_level(SSH_LOG_NOLOG);
 	ssh_set_log_callback(on_log);
 	ssh_set_log_userdata(l);
@@ -128,14 +130,13 @@ const char *library_fingerprint(const struct library *l)
 }
 
 /* What is set for each session; the rest it has from the bind. */
-static int prepare(ssh_session ssh)
+static int prepare(const struct library *l, ssh_session ssh)
 {
-	const uint64_t bytes = LIBRARY_REKEY_BYTES;
 	const uint32_t seconds = LIBRARY_REKEY_TIME_MAX;
 
 	if (ssh_options_set(ssh, SSH_OPTIONS_COMPRESSION_C_S, "none") != SSH_OK ||
 	    ssh_options_set(ssh, SSH_OPTIONS_COMPRESSION_S_C, "none") != SSH_OK ||
-	    ssh_options_set(ssh, SSH_OPTIONS_REKEY_DATA, &bytes) != SSH_OK ||
+	    ssh_options_set(ssh, SSH_OPTIONS_REKEY_DATA, &l->rekey_bytes) != SSH_OK ||
 	    ssh_options_set(ssh, SSH_OPTIONS_REKEY_TIME, &seconds) != SSH_OK)
 		return -1;
 	/* Without this its failures would offer passwords, too. */
@@ -148,7 +149,7 @@ ssh_session library_session(struct library *l, int fd, struct err *err)
 {
 	ssh_session ssh = ssh_new();
 
-	if (ssh != NULL && prepare(ssh) == 0 && ssh_bind_accept_fd(l->bind, ssh, fd) == SSH_OK)
+	if (ssh != NULL && prepare(l, ssh) == 0 && ssh_bind_accept_fd(l->bind, ssh, fd) == SSH_OK)
 		return ssh;
 	err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory for a connection");
 	bool taken = ssh != NULL && ssh_get_fd(ssh) == fd;

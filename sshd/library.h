@@ -17,13 +17,13 @@
 
 struct library;
 
-#define LIBRARY_REKEY_BYTES    ((uint64_t)1 << 30) /* with one key, either way */
+#define LIBRARY_REKEY_BYTES    ((uint64_t)1 << 30) /* with one key, either way, at most */
 #define LIBRARY_REKEY_TIME_MAX 3600                /* seconds with one key */
 #define LIBRARY_HOST_KEY_MAX   16384               /* bytes of the file */
 
-/* ${host_key}: an Ed25519 private key in OpenSSH format; borrowed. One in a process: it
- * takes libssh's log. */
-struct library *library_create(const char *host_key, struct err *);
+/* ${host_key}: an Ed25519 private key in OpenSSH format; borrowed. ${rekey_bytes}: at most
+ * LIBRARY_REKEY_BYTES. One in a process: it takes libssh's log. */
+struct library *library_create(const char *host_key, uint64_t rekey_bytes, struct err *);
 void library_free(struct library *); /* NULL is legal */
 
 /* "SHA256:...", of the host key. */

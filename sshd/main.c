@@ -208,13 +208,13 @@ static int read_token(struct process *p, const char *path, struct err *err)
 	return 0;
 }
 
-static int read_host_key(struct process *p, const char *path, struct err *err)
+static int read_host_key(struct process *p, const struct options *o, struct err *err)
 {
 	char text[LIBRARY_HOST_KEY_MAX];
 
-	if (read_secret(path, text, sizeof(text), err) != 0)
+	if (read_secret(o->host_key, text, sizeof(text), err) != 0)
 		return err_wrap(err, "--host-key");
-	p->sshd.library = library_create(text, err);
+	p->sshd.library = library_create(text, o->rekey_bytes, err);
 	explicit_bzero(text, sizeof(text));
 	return p->sshd.library != NULL ? 0 : -1;
 }
@@ -324,7 +324,7 @@ static int start(struct process *p, const struct options *o, struct err *err)
 	struct address gateway;
 
 	/* The files may be named by inherited descriptors, which are closed after. */
-	if (read_token(p, o->token_file, err) != 0 || read_host_key(p, o->host_key, err) != 0)
+	if (read_token(p, o->token_file, err) != 0 || read_host_key(p, o, err) != 0)
 		return -1;
 	harden_early(kept);
 	if ((p->sshd.loop = loop_create(0, err)) == NULL || make_timers(p, err) != 0 ||

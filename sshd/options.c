@@ -31,7 +31,7 @@ static const struct config_key keys[] = {
 	OPTION("ca-file", NULL, "FILE", config_string, ca_file, NULL,
 	    "whose certificates to trust, for https"),
 	OPTION("startups", "TOWLINE_SSHD_STARTUPS", "START:RATE:FULL", config_string, startups,
-	    "100:30:512",
+	    "512:30:1024",
 	    "from START connections that have not logged in, RATE of a hundred make way for a "
 	    "new one or the new one goes; from FULL all"),
 	OPTION("max-connections", "TOWLINE_SSHD_MAX_CONNECTIONS", "N", config_uint,
@@ -44,6 +44,8 @@ static const struct config_key keys[] = {
 	    "30s", "a client that was quiet so long is asked whether it lives; 0: never"),
 	OPTION("idle-timeout", "TOWLINE_SSHD_IDLE_TIMEOUT", "TIME", config_duration,
 	    limits.idle_ms, "1h", "a connection that has no channel so long ends; 0: never"),
+	OPTION("rekey-limit", "TOWLINE_SSHD_REKEY_LIMIT", "SIZE", config_size, rekey_bytes, "1G",
+	    "keys are changed after so many bytes, and after an hour"),
 	OPTION("penalty-exempt", "TOWLINE_SSHD_PENALTY_EXEMPT", "NETWORK", config_list, exempt,
 	    NULL, "whose failures are forgiven, again for more; else this machine's own"),
 	OPTION("log-level", "TOWLINE_LOG_LEVEL", "LEVEL", config_string, log_level_text, "info",
@@ -96,6 +98,13 @@ static int check_limits(const struct sshd_limits *l, struct err *err)
 	return 0;
 }
 
+static int check_rekey(uint64_t bytes, struct err *err)
+{
+	if (bytes >= OPTIONS_REKEY_BYTES && bytes <= LIBRARY_REKEY_BYTES)
+		return 0;
+	return err_set(err, GRPC_INVALID_ARGUMENT, "--rekey-limit: from 64K to 1G");
+}
+
 static int check(struct options *o, struct err *err)
 {
 	struct address address;
@@ -111,7 +120,7 @@ static int check(struct options *o, struct err *err)
 		return err_wrap(err, "--listen");
 	if (admission_parse_startups(o->startups, &o->limits, err) != 0)
 		return err_wrap(err, "--startups");
-	if (check_limits(&o->limits, err) != 0 ||
+	if (check_limits(&o->limits, err) != 0 || check_rekey(o->rekey_bytes, err) != 0 ||
 	    log_level_parse(o->log_level_text, &o->log_level, err) != 0)
 		return -1;
 	o->log_format =

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "sshd/sshd.h"
 
+#define OPTIONS_REKEY_BYTES  ((uint64_t)64 << 10) /* --rekey-limit: at least */
 #define OPTIONS_GRACE_MAX_MS 600000 /* --login-grace: a longer one keeps places from others */
 
 struct options {
@@ -17,6 +18,7 @@ struct options {
 	char *listen, *startups, *log_level_text, *log_format_text;
 	unsigned listen_fd, parent_fd; /* 0: none */
 	struct config_list_value exempt;
+	uint64_t rekey_bytes;
 	struct sshd_limits limits;
 	enum log_level log_level;
 	enum log_format log_format;

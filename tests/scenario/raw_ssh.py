@@ -156,13 +156,14 @@ class RawSsh:
         lists = b"".join(string(name) for name in algorithms)
         return bytes([KEXINIT]) + os.urandom(16) + lists + b"\0" + bytes(4)
 
-    def exchange_kexinit(self):
+    def exchange_kexinit(self, theirs=None):
         self.ours = self.kexinit()
         self.send(self.ours)
-        self.theirs = self.read_until(KEXINIT)
+        self.theirs = theirs or self.read_until(KEXINIT)
 
-    def key_exchange(self):
-        self.exchange_kexinit()
+    def key_exchange(self, theirs=None):
+        """Also once more; `theirs` is their KEXINIT, if they have begun."""
+        self.exchange_kexinit(theirs)
         secret = x25519.X25519PrivateKey.generate()
         public = secret.public_key().public_bytes(
             serialization.Encoding.Raw, serialization.PublicFormat.Raw
