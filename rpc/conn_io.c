@@ -210,6 +210,8 @@ static void tell_ready(struct rpc_conn *c)
 	if (c->told_ready || !h2_is_ready(c->h2))
 		return;
 	c->told_ready = true;
+	if (transport_trip_us(c->transport) < c->options->near_us)
+		h2_link_is_near(c->h2);
 	if (c->ops->ready != NULL)
 		c->ops->ready(c->cookie);
 }

@@ -116,6 +116,7 @@ void h2_dispatch(struct h2 *);
 void h2_stop(struct h2 *, void (*each)(struct h2_stream *, void *cookie), void *cookie);
 
 bool h2_is_ready(const struct h2 *);          /* the peer's SETTINGS have come */
+void h2_link_is_near(struct h2 *);            /* as the kernel has it: rpc/h2_window.c */
 bool h2_is_draining(const struct h2 *);       /* GOAWAY was received */
 bool h2_is_done(const struct h2 *);           /* neither reads nor writes any more */
 uint64_t h2_headers_since(const struct h2 *); /* a header block is begun and not ended; 0: none */

@@ -112,6 +112,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 		break;
 	case NGHTTP2_SETTINGS:
 		h->ready = h->ready || !is_ack;
+		if (is_ack)
+			h2_window_settled(h);
 		break;
 	case NGHTTP2_PING:
 		if (is_ack)

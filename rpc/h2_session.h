@@ -64,6 +64,8 @@ struct h2 {
 	/* The way to the peer and back, by pings of our own: */
 	uint64_t probed_us; /* when one went; 0: none is under way */
 	uint32_t trip_us;   /* the shortest ever */
+	uint32_t near_us;   /* who is nearer needs no larger windows */
+	uint64_t begun_us;  /* until our SETTINGS are acknowledged */
 	unsigned trips;     /* measured since a window grew */
 	size_t early;       /* bytes used up before the first */
 	bool probe_again;   /* as soon as the library has returned */
@@ -117,6 +119,7 @@ void h2_flood_payload(struct h2 *, size_t len, bool cut_short);
 void h2_window_begin(struct h2 *);
 void h2_window_used(struct h2_stream *, size_t); /* credit was given back */
 /* From a callback: the peer has answered a PING. */
+void h2_window_settled(struct h2 *); /* our SETTINGS are acknowledged */
 void h2_window_pong(struct h2 *, const uint8_t data[static 8]);
 void h2_window_probe(struct h2 *);
 void h2_window_drop(struct h2_stream *); /* the stream is over */

@@ -4,8 +4,11 @@
  * A stream moves at most one window a round trip: RPC_WINDOW is plenty where the peer is
  * near, and 10 MiB/s where it is 100 ms away. So who uses half of a stream's window up
  * within a round trip gets a larger one; who does not read gets none. The trip is the
- * shortest that a PING of ours took (RFC 9113, 6.7): measured as soon as there is more than
- * talk, before much is under way that an answer could wait behind, and before each growth.
+ * shortest that our SETTINGS or a PING of ours took (RFC 9113, 6.7): measured at the very
+ * beginning, as soon as there is more than talk, before much is under way that an answer
+ * could wait behind, and before each growth. A near peer that is busy answers late as well;
+ * so the kernel's word, which is not, is heard too: who is near by that may only be behind
+ * a proxy, and has to be farther away by the measure of ours.
  */
 #include <string.h>
 
@@ -13,6 +16,7 @@
 #include "rpc/h2_session.h"
 
 #define GROWTH  8 /* times */
+#define DOUBT   5 /* times farther has to be who the kernel says is near */
 #define TRIPS   2 /* measured before a window grows for the first time, and 1 each time after */
 #define EARLY   ((size_t)64 << 10) /* bytes before the first: sessions of few words need none */
 #define UNKNOWN UINT32_MAX
@@ -22,6 +26,26 @@ static const uint8_t probe[8] = "trip";
 void h2_window_begin(struct h2 *h)
 {
 	h->trip_us = UNKNOWN;
+	h->near_us = h->options->near_us;
+	h->begun_us = loop_now_us();
+}
+
+void h2_link_is_near(struct h2 *h)
+{
+	h->near_us = h->options->near_us * DOUBT;
+}
+
+static void took_so_long(struct h2 *h, uint64_t trip)
+{
+	if (trip < h->trip_us)
+		h->trip_us = (uint32_t)trip;
+}
+
+void h2_window_settled(struct h2 *h)
+{
+	if (h->begun_us != 0)
+		took_so_long(h, loop_now_us() - h->begun_us);
+	h->begun_us = 0;
 }
 
 static void measure(struct h2 *h)
@@ -35,20 +59,16 @@ static void measure(struct h2 *h)
 
 void h2_window_pong(struct h2 *h, const uint8_t data[static 8])
 {
-	uint64_t trip;
-
 	if (memcmp(data, probe, sizeof(probe)) != 0) {
 		h->ponged = true;
 		return;
 	}
 	if (h->probed_us == 0)
 		return;
-	trip = loop_now_us() - h->probed_us;
+	took_so_long(h, loop_now_us() - h->probed_us);
 	h->probed_us = 0;
 	h->trips++;
-	if (trip < h->trip_us)
-		h->trip_us = (uint32_t)trip;
-	h->probe_again = h->trips < TRIPS && h->trip_us >= h->options->near_us;
+	h->probe_again = h->trips < TRIPS && h->trip_us >= h->near_us;
 }
 
 void h2_window_probe(struct h2 *h)
@@ -94,7 +114,7 @@ void h2_window_used(struct h2_stream *s, size_t bytes)
 	took = now - s->used_since;
 	s->used_since = now;
 	s->used = 0;
-	if (h->trip_us < h->options->near_us || took / 2 > h->trip_us)
+	if (h->trip_us < h->near_us || took / 2 > h->trip_us)
 		return;
 	if (h->trips < TRIPS)
 		measure(h);

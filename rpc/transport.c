@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
@@ -60,6 +62,14 @@ void transport_free(struct transport *t)
 int transport_fd(const struct transport *t)
 {
 	return t->fd;
+}
+
+uint32_t transport_trip_us(const struct transport *t)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	return getsockopt(t->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_min_rtt : 0;
 }
 
 static enum transport_result socket_failed(struct err *err)

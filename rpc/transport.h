@@ -55,6 +55,9 @@ bool transport_reads_when_writable(const struct transport *);
 /* Bytes written that the peer's system has not acknowledged; a Unix socket's peer: read. */
 size_t transport_unsent(const struct transport *);
 
+/* The shortest way to the peer's system and back that TCP has seen; 0: there is no TCP. */
+uint32_t transport_trip_us(const struct transport *);
+
 /* Nothing more will be written; the peer learns of it. */
 void transport_shut(struct transport *);
 

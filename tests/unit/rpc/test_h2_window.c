@@ -21,6 +21,7 @@ struct sender {
 	struct pair p;
 	uint64_t sent[2], credit[2]; /* of streams 1 and 3: DATA, and what it was given for it */
 	unsigned probes;
+	useconds_t late_us; /* a PING is answered so much later; 0: TRIP_US */
 };
 
 static struct rpc_options far_options(void)
@@ -37,6 +38,7 @@ static void begin(struct sender *s, const struct rpc_options *o)
 {
 	memset(s, 0, sizeof(*s));
 	pair_open(&s->p, 1, NULL, o);
+	usleep(TRIP_US);
 	pair_put_preface(&s->p);
 	pair_put_frame(&s->p, PAIR_SETTINGS, 0, 0, NULL, 0);
 	pair_put_frame(&s->p, PAIR_SETTINGS, PAIR_ACK, 0, NULL, 0);
@@ -59,7 +61,7 @@ static void listen(struct sender *s)
 			continue;
 		s->probes++;
 		memcpy(ping, f.payload, sizeof(ping));
-		usleep(TRIP_US);
+		usleep(s->late_us != 0 ? s->late_us : TRIP_US);
 		pair_put_frame(&s->p, PAIR_PING, PAIR_ACK, 0, ping, sizeof(ping));
 		pair_run(&s->p);
 	}
@@ -119,6 +121,42 @@ static void who_is_near_keeps_the_window_it_was_born_with(void **state)
 	pair_close(&s.p);
 }
 
+/* So is who was near once, however late its answers are afterwards. */
+static void a_short_handshake_tells_who_is_near(void **state)
+{
+	struct rpc_options o = far_options();
+	struct sender s;
+
+	(void)state;
+	o.near_us = 10 * TRIP_US; /* of ours, which begins at the latest now... */
+	begin(&s, &o);
+	s.late_us = 20 * TRIP_US; /* ...and what follows takes longer */
+	for (unsigned i = 0; i < ROUNDS / 10; i++) {
+		send_round(&s, 1);
+		assert_true(window(&s, 1) <= WINDOW_BORN);
+	}
+	pair_close(&s.p);
+}
+
+/* Whom the kernel calls near has to be farther away. */
+static void a_busy_peer_is_not_far(void **state)
+{
+	struct rpc_options o = far_options();
+	struct sender s;
+
+	(void)state;
+	for (int link_is_near = 0; link_is_near < 2; link_is_near++) {
+		o.near_us = TRIP_US * 2 / 3;
+		begin(&s, &o);
+		if (link_is_near)
+			h2_link_is_near(s.p.server.h2);
+		for (unsigned i = 0; i < ROUNDS && window(&s, 1) <= WINDOW_BORN; i++)
+			send_round(&s, 1);
+		assert_int_equal(window(&s, 1) > WINDOW_BORN, link_is_near == 0);
+		pair_close(&s.p);
+	}
+}
+
 static void who_does_not_read_gets_no_more(void **state)
 {
 	struct rpc_options o = far_options();
@@ -163,6 +201,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_is_far_and_reads_gets_a_larger_window),
 		cmocka_unit_test(who_is_near_keeps_the_window_it_was_born_with),
+		cmocka_unit_test(a_short_handshake_tells_who_is_near),
+		cmocka_unit_test(a_busy_peer_is_not_far),
 		cmocka_unit_test(who_does_not_read_gets_no_more),
 		cmocka_unit_test(what_windows_grow_by_is_bounded_for_all),
 	};
