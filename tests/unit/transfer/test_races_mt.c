@@ -45,6 +45,7 @@ struct race {
 	struct maze maze;
 	struct transfers transfers; /* in/ is both the working directory and "/" */
 	struct sync_apply *apply;
+	struct sync_dirs *dirs;
 	struct tar archive, packed;
 	size_t pulled;
 	uint32_t random;
@@ -309,7 +310,7 @@ static int sync_file(struct race *r, const char *path, struct err *err)
 		.mode = 0640 };
 	size_t copied = draw(r, 2) == 0 ? 3 : 0;
 
-	if (sync_apply_begin(r->apply, &e, err) != 0 ||
+	if (sync_apply_begin(r->apply, &e, draw(r, 2) == 0, err) != 0 ||
 	    (copied > 0 && sync_apply_copy(r->apply, 0, copied, err) != 0) ||
 	    sync_apply_literal(
 		r->apply, (const uint8_t *)CONTENT + copied, CONTENT_LEN - copied, err) != 0)
@@ -321,10 +322,17 @@ static int apply(struct race *r, struct err *err)
 {
 	const char *file = ONE_OF(r, sync_files), *directory = ONE_OF(r, sync_directories);
 
-	switch (draw(r, 8)) {
+	switch (draw(r, 10)) {
 	case 0:
 	case 1:
-		return sync_apply_directory(r->apply, directory, 0751, err);
+		return sync_apply_directory(r->apply, directory, 0751, 1234567890, err);
+	case 6:
+		return sync_apply_hardlink(
+		    r->apply, file, ONE_OF(r, sync_files), CONTENT_LEN, 1234567890, err);
+	case 7:
+		sync_dirs_set(r->dirs, directory, 0750, 1234567892);
+		sync_dirs_settle(r->dirs, r->maze.root);
+		return 0;
 	case 2:
 		/* The links themselves may say what they like. */
 		return sync_apply_link(
@@ -439,11 +447,12 @@ static int setup(void **state)
 	r->transfers.workdir = r->maze.root;
 	r->transfers.slash = fcntl(r->maze.root, F_DUPFD_CLOEXEC, 3);
 	r->transfers.claims = claims_create();
-	r->apply = sync_apply_create(r->maze.root, &err);
+	r->dirs = sync_dirs_create(&err);
+	r->apply = sync_apply_create(r->maze.root, r->dirs, &err);
 	make_archive(&r->archive);
 	digest_of(CONTENT, CONTENT_LEN, r->digest);
 	*state = r;
-	return r->apply != NULL && r->transfers.claims != NULL ? 0 : -1;
+	return r->apply != NULL && r->dirs != NULL && r->transfers.claims != NULL ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -451,6 +460,7 @@ static int teardown(void **state)
 	struct race *r = *state;
 
 	sync_apply_free(r->apply);
+	sync_dirs_free(r->dirs);
 	claims_free(r->transfers.claims);
 	close(r->transfers.slash);
 	maze_clear(&r->maze);
