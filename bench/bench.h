@@ -22,6 +22,7 @@ int bench_service(int argc, char *argv[]);
 int bench_load(int argc, char *argv[]);
 int bench_exec(int argc, char *argv[]);
 int bench_sessions(int argc, char *argv[]);
+int bench_sftp(int argc, char *argv[]);
 
 /* A listening socket of 127.0.0.1; ${port} 0 chooses one. Both exit on failure: there
  * is nothing to measure then. */

@@ -23,6 +23,8 @@ static const struct {
 	    "MODE STREAMS AMOUNT TARGET  up, down, ping or idle through tcp:PORT or URL,SANDBOX,PORT" },
 	{ "exec", bench_exec, "COUNT PARALLEL URL SANDBOX  ExecSandbox of /bin/true" },
 	{ "sessions", bench_sessions, "COUNT PARALLEL URL SANDBOX  CreateSshSession" },
+	{ "sftp", bench_sftp,
+	    "URL SANDBOX                 an SFTP server, on standard input and output" },
 };
 
 int bench_fail(const struct err *err)

@@ -22,6 +22,7 @@
 #include "relay/framed.h"
 #include "transfer/transfers.h"
 
+#define TALK_AHEAD_BYTES ((size_t)2 << 20)  /* credited before the thread has done with them */
 #define TALK_OUT_WINDOW  ((size_t)2 << 20)  /* bytes under way to the client */
 #define TALK_BATCH_BYTES ((size_t)16 << 10) /* of small answers, gathered while requests wait */
 #define TALK_BLOCK_BYTES (((size_t)256 << 10) + ((size_t)4 << 10)) /* of one large answer */

@@ -6,12 +6,13 @@
 #include "transfer/lane.h"
 #include "transfer/talk.h"
 
-#define IN_WINDOW (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
+#define IN_WINDOW (RPC_WINDOW_MAX + RPC_WINDOW + TALK_AHEAD_BYTES) /* bytes; more than can come */
 
 struct serving {
 	struct transfers *transfers;
-	struct framed *call; /* NULL: the client is gone */
-	struct lane *lane;   /* NULL: the thread has ended */
+	struct framed *call;           /* NULL: the client is gone */
+	struct lane *lane;             /* NULL: the thread has ended */
+	uint64_t came, used, credited; /* bytes */
 	const struct talk_work *work;
 	void *arg;
 };
@@ -67,12 +68,23 @@ static int work(struct lane *lane, void *arg, struct err *err)
 
 /* On the loop, of the lane. */
 
+/* Some of it before it is used, so that the thread has work while more is on its way. */
+static void give_credit(struct serving *s)
+{
+	uint64_t due = s->used + TALK_AHEAD_BYTES;
+
+	due = due < s->came ? due : s->came;
+	if (s->call != NULL && due > s->credited)
+		framed_credit(s->call, (size_t)(due - s->credited));
+	s->credited = due;
+}
+
 static void lane_is_used(void *cookie, size_t bytes)
 {
 	struct serving *s = cookie;
 
-	if (s->call != NULL)
-		framed_credit(s->call, bytes);
+	s->used += bytes;
+	give_credit(s);
 }
 
 static void lane_data(void *cookie, struct slice data)
@@ -120,8 +132,11 @@ static void call_payload(void *cookie, struct slice data)
 	size_t len = data.len;
 	struct err err;
 
-	if (s->lane != NULL && lane_push(s->lane, data) == 0)
+	if (s->lane != NULL && lane_push(s->lane, data) == 0) {
+		s->came += len;
+		give_credit(s);
 		return;
+	}
 	slice_release(&data);
 	framed_credit(s->call, len);
 	if (s->lane == NULL)
