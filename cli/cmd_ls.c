@@ -154,12 +154,18 @@ static bool is_hidden(const char *path)
 
 static int add(struct listing *l, const Towline__V1__FileInfo *f, struct err *err)
 {
-	size_t len = strlen(f->path);
-	const char *path = len > l->begin ? f->path + l->begin : f->path;
+	char *path = f->raw_path.len > 0 ? strndup((const char *)f->raw_path.data, f->raw_path.len)
+					 : strdup(f->path);
+	int r = 0;
 
-	if (!l->options->all && l->begin < len && is_hidden(path))
-		return 0;
-	return l->json ? add_json(l, f, err) : add_line(l, f, path, err);
+	if (path == NULL)
+		return out_of_memory(err);
+	size_t len = strlen(path);
+	const char *below = len > l->begin ? path + l->begin : path;
+	if (l->options->all || l->begin >= len || !is_hidden(below))
+		r = l->json ? add_json(l, f, err) : add_line(l, f, below, err);
+	free(path);
+	return r;
 }
 
 static int on_batch(void *cookie, const void *message, struct err *err)

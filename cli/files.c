@@ -10,6 +10,7 @@
 #include "proto/codec.h"
 #include "proto/methods.h"
 #include "transfer/client_files.h"
+#include "transfer/raw_path.h"
 
 #define TEXT_MAX  ((size_t)256 << 10)
 #define PATH_SIZE 64
@@ -120,6 +121,22 @@ static void on_done(void *cookie, const struct err *err)
 
 static const struct client_files_ops ops = { .message = on_message, .done = on_done };
 
+/* The request's paths may be no UTF-8. NULL: no memory. */
+static uint8_t *pack(const ProtobufCMessage *request, size_t *len)
+{
+	size_t size = request->descriptor->sizeof_message;
+	ProtobufCMessage *copy = malloc(size);
+	uint8_t *packed = NULL;
+
+	if (copy != NULL) {
+		memcpy(copy, request, size);
+		raw_path_give(copy);
+		packed = codec_pack_new(copy, len);
+	}
+	free(copy);
+	return packed;
+}
+
 static int call(
     struct call *c, const char *method, const ProtobufCMessage *request, struct err *err)
 {
@@ -131,7 +148,7 @@ static int call(
 
 	if (client == NULL)
 		return -1;
-	if ((packed = codec_pack_new(request, &len)) == NULL)
+	if ((packed = pack(request, &len)) == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	snprintf(path, sizeof(path), "/towline.v1.Files/%s", method);
 	c->type = methods_find(path)->reply;
@@ -215,6 +232,20 @@ void files_print_text(const char *text, FILE *out)
 	text_free(&t);
 }
 
+/* Bytes, of which a JSON string would have to be text, in hexadecimal digits. */
+static json_t *json_hex(const ProtobufCBinaryData *bytes)
+{
+	char *hex = malloc(2 * bytes->len + 1);
+	json_t *json = NULL;
+
+	if (hex != NULL) {
+		text_hex(bytes->data, bytes->len, hex);
+		json = json_string(hex);
+	}
+	free(hex);
+	return json;
+}
+
 json_t *files_json(const Towline__V1__FileInfo *f)
 {
 	json_t *json = json_object();
@@ -223,6 +254,8 @@ json_t *files_json(const Towline__V1__FileInfo *f)
 	snprintf(mode, sizeof(mode), "%04o", (unsigned)f->mode & 07777);
 	json_object_set_new(json, "name", output_json_text(f->name));
 	json_object_set_new(json, "path", output_json_text(f->path));
+	if (f->raw_path.len > 0)
+		json_object_set_new(json, "raw_path", json_hex(&f->raw_path));
 	json_object_set_new(json, "type", json_string(files_type(f)));
 	json_object_set_new(json, "size", json_integer((json_int_t)f->size_bytes));
 	json_object_set_new(json, "mode", json_string(mode));

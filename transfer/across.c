@@ -7,6 +7,7 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "relay/framed.h"
+#include "transfer/raw_path.h"
 
 struct across {
 	struct across_options opt;
@@ -210,6 +211,7 @@ static int begin_put(struct across *a, const Openshell__V1__DownloadFileHeader *
 		if (a->opt.no_replace)
 			m.if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
 	}
+	raw_path_give(&m);
 	q.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
 	q.metadata = &m;
 	a->total = a->opt.tree ? 0 : h->size_bytes;
@@ -357,6 +359,7 @@ static int begin_get(struct across *a, struct err *err)
 		q.workspace_scope = &scope;
 	if (call(a, "/openshell.v1.OpenShell/DownloadFile", &get_ops, &a->get, err) != 0)
 		return -1;
+	raw_path_give(&q);
 	if (send_message(a->get, &q.base, err) != 0) {
 		drop(&a->get, err);
 		return -1;

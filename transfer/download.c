@@ -13,6 +13,7 @@
 #include "proto/codec.h"
 #include "transfer/etag.h"
 #include "transfer/flow.h"
+#include "transfer/raw_path.h"
 #include "transfer/transfers.h"
 #include "transfer/tree_notes.h"
 
@@ -378,7 +379,7 @@ void transfer_serve_download(
 	if (q == NULL)
 		err_set(&err, (enum grpc_code)guard_status(why), "DownloadFileRequest: %s",
 		    guard_text(why));
-	else if (serve(t, call, q, &err) != 0)
+	else if (raw_path_take(q, &err) != 0 || serve(t, call, q, &err) != 0)
 		codec_free(q);
 	if (err.code != GRPC_OK)
 		framed_finish(call, &err);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/codec.h"
+#include "transfer/raw_path.h"
 
 #define SLICES_MAX    65536               /* that wait; more are too small to be honest */
 #define AHEAD         ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
@@ -364,6 +365,7 @@ static int send_request(struct fetch_stream *s, uint64_t length)
 	}
 	if (f->opt.workspace[0] != '\0')
 		q.workspace_scope = &scope;
+	raw_path_give(&q);
 	uint8_t *packed = codec_pack_new(&q.base, &len);
 	if (packed == NULL)
 		return err_set(&s->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

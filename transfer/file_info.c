@@ -56,6 +56,11 @@ static int check_memory(struct file_info *i, struct err *err)
 	return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 }
 
+static ProtobufCBinaryData bytes_of(const char *text)
+{
+	return (ProtobufCBinaryData){ .len = strlen(text), .data = (uint8_t *)text };
+}
+
 int file_info_name(struct file_info *i, const char *path, struct err *err)
 {
 	const char *name = last_of(path);
@@ -64,8 +69,9 @@ int file_info_name(struct file_info *i, const char *path, struct err *err)
 	i->message.name = set_text(&i->name, name);
 	i->message.path = set_text(&i->path, path);
 	if (!guard_is_text(name, strlen(name)))
-		i->message.raw_name =
-		    (ProtobufCBinaryData){ .len = strlen(name), .data = (uint8_t *)name };
+		i->message.raw_name = bytes_of(name);
+	if (!guard_is_text(path, strlen(path)))
+		i->message.raw_path = bytes_of(path);
 	return check_memory(i, err);
 }
 

@@ -5,6 +5,7 @@
 
 #include "proto/codec.h"
 #include "transfer/ignore.h"
+#include "transfer/raw_path.h"
 
 int files_place(const struct transfers *t, const char *path, const char *field,
     struct files_place *place, struct err *err)
@@ -307,7 +308,7 @@ void files_serve(struct transfers *t, struct framed *call, const struct channel_
 	if (request == NULL)
 		err_set(&err, (enum grpc_code)guard_status(why), "%s: %s", op->request->short_name,
 		    guard_text(why));
-	else
+	else if (raw_path_take(request, &err) == 0)
 		r = create(t, op, request, &err);
 	if (r == NULL) {
 		codec_free(request);

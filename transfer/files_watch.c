@@ -136,8 +136,11 @@ static int add_event(struct files_call *c, kind k, const char *old_path,
 		w->old_path.len = 0;
 		if (guard_is_text(old_path, strlen(old_path)))
 			text_add(&w->old_path, old_path, strlen(old_path));
-		else
+		else {
 			text_add_plain(&w->old_path, old_path, strlen(old_path));
+			event.raw_old_path = (ProtobufCBinaryData){ .len = strlen(old_path),
+				.data = (uint8_t *)old_path };
+		}
 		if (w->old_path.failed)
 			return no_memory(err);
 		event.old_path = w->old_path.data;

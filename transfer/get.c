@@ -12,6 +12,7 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "transfer/client_transfer.h"
+#include "transfer/raw_path.h"
 
 static void flow_used(void *cookie, size_t bytes)
 {
@@ -217,6 +218,7 @@ static int send_request(struct transfer *t, const char *const *exclude, struct e
 	q.length = t->length;
 	if (t->workspace[0] != '\0')
 		q.workspace_scope = &scope;
+	raw_path_give(&q);
 	uint8_t *packed = codec_pack_new(&q.base, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -12,6 +12,7 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "transfer/client_transfer.h"
+#include "transfer/raw_path.h"
 
 static void differs(struct transfer *t)
 {
@@ -156,6 +157,7 @@ static int ask(struct transfer *t, struct err *err)
 		q.workspace_scope = &scope;
 	if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
 		return -1;
+	raw_path_give(&q);
 	uint8_t *packed = codec_pack_new(&q.base, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -21,6 +21,7 @@
 #include "towline/v1/files.pb-c.h"
 #include "transfer/client_transfer.h"
 #include "transfer/put_pieces.h"
+#include "transfer/raw_path.h"
 
 #define RESUMABLE_SIZE   ((off_t)8 << 20) /* bytes; a smaller file is sent again */
 #define QUERY_MS         30000
@@ -230,6 +231,7 @@ int transfer_send_metadata(
 		m.workspace_scope = &scope;
 	request.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
 	request.metadata = &m;
+	raw_path_give(&m);
 	uint8_t *packed = codec_pack_new(&request.base, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -402,6 +404,7 @@ static int query(struct transfer *t, struct err *err)
 	m.remote_path = t->remote;
 	if (t->workspace[0] != '\0')
 		m.workspace_scope = &scope;
+	raw_path_give(&m);
 	uint8_t *packed = codec_pack_new(&m.base, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -8,6 +8,7 @@
 
 #include "proto/codec.h"
 #include "towline/v1/files.pb-c.h"
+#include "transfer/raw_path.h"
 #include "transfer/sync.h"
 #include "transfer/sync_flow.h"
 
@@ -272,6 +273,7 @@ static int send_init(struct sync *s, const struct sync_request *r, size_t *len, 
 	init.exclude = (char **)r->exclude;
 	request.payload_case = TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT;
 	request.init = &init;
+	raw_path_give(&init);
 	uint8_t *packed = codec_pack_new(&request.base, len);
 	int result = packed != NULL && framed_send(s->call, packed, *len) == 0
 	    ? 0
@@ -305,8 +307,6 @@ static int check_request(const struct sync_request *r, struct err *err)
 {
 	if (r->local[0] == '\0' || r->remote[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT, "an empty path; \".\" is a directory");
-	if (!guard_is_text(r->remote, strlen(r->remote)))
-		return err_set(err, GRPC_INVALID_ARGUMENT, "%s is not UTF-8", r->remote);
 	for (size_t i = 0; i < count_of(r->exclude); i++)
 		if (!guard_is_text(r->exclude[i], strlen(r->exclude[i])))
 			return err_set(err, GRPC_INVALID_ARGUMENT, "the pattern %s is not UTF-8",

@@ -5,6 +5,7 @@
 
 #include "proto/codec.h"
 #include "towline/v1/files.pb-c.h"
+#include "transfer/raw_path.h"
 #include "transfer/sync_flow.h"
 #include "transfer/transfers.h"
 
@@ -206,7 +207,8 @@ void transfer_serve_sync(struct transfers *t, struct framed *call, const struct 
 		    guard_text(why));
 	else if (first->payload_case != TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT)
 		err_set(&err, GRPC_INVALID_ARGUMENT, "the first message of SyncTree must be init");
-	else if (serve(t, call, first, r->half_closed, &err) == 0)
+	else if (raw_path_take(first->init, &err) == 0 &&
+	    serve(t, call, first, r->half_closed, &err) == 0)
 		return;
 	codec_free(first);
 	framed_finish(call, &err);

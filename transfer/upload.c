@@ -7,6 +7,7 @@
 #include "proto/codec.h"
 #include "transfer/flow.h"
 #include "transfer/journal.h"
+#include "transfer/raw_path.h"
 #include "transfer/transfers.h"
 #include "transfer/tree_notes.h"
 
@@ -371,7 +372,7 @@ void transfer_serve_upload(
 	else if (first->payload_case != OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA)
 		err_set(&err, GRPC_INVALID_ARGUMENT,
 		    "the first message of UploadFile must be metadata");
-	else
+	else if (raw_path_take(first->metadata, &err) == 0)
 		serve(t, call, first->metadata, r->half_closed, &err);
 	codec_free(first);
 	if (err.code != GRPC_OK)

@@ -7,6 +7,7 @@
 #include "towline/v1/files.pb-c.h"
 #include "transfer/journal.h"
 #include "transfer/place.h"
+#include "transfer/raw_path.h"
 #include "transfer/transfers.h"
 
 struct upload_state {
@@ -171,7 +172,7 @@ void transfer_serve_query_upload(
 	if (m == NULL)
 		err_set(&err, (enum grpc_code)guard_status(why), "QueryUploadRequest: %s",
 		    guard_text(why));
-	else
+	else if (raw_path_take(m, &err) == 0)
 		start(t, call, m->remote_path, m->upload_id, false, &err);
 	codec_free(m);
 	if (err.code != GRPC_OK)
@@ -189,7 +190,7 @@ void transfer_serve_abort_upload(
 	if (m == NULL)
 		err_set(&err, (enum grpc_code)guard_status(why), "AbortUploadRequest: %s",
 		    guard_text(why));
-	else
+	else if (raw_path_take(m, &err) == 0)
 		start(t, call, m->remote_path, m->upload_id, true, &err);
 	codec_free(m);
 	if (err.code != GRPC_OK)

@@ -49,6 +49,40 @@ def test_ls_as_json(tree):
     assert tree("-o", "json", "ls", "box:empty").json == []
 
 
+def test_paths_of_any_bytes(box):
+    """What is typed goes as it is; what is printed is escaped."""
+    raw, copy = os.fsdecode(b"d\xff/\xfe e"), os.fsdecode(b"d\xff/copy\xe9")
+    box("mkdir", "-p", f"box:{raw}")
+    assert (box.workdir / raw).is_dir()
+    (box.here / raw).mkdir(parents=True)
+    (box.here / raw / "f").write_text("text")
+    box("cp", f"{raw}/f", f"box:{raw}/f")
+    box("cp", f"{raw}/f", f"box:{raw}/")
+    box("cp", "--transfers=1", f"box:{raw}/f", f"{raw}/back")
+    assert (box.here / raw / "back").read_text() == "text"
+    assert box("cat", f"box:{raw}/f").out == "text"
+    box("cp", f"box:{raw}", f"box:{copy}")
+    assert (box.workdir / copy / "f").read_text() == "text"
+    box("cp", raw, f"box:{copy}")
+    box("cp", f"box:{copy}", "tree")
+    assert (box.here / "tree" / os.fsdecode(b"\xfe e") / "f").read_text() == "text"
+    box("mv", f"box:{copy}/f", f"box:{copy}/" + os.fsdecode(b"\xe9"))
+    assert lines(box("ls", f"box:{copy}")) == [r"\xe9", r"\xfe e"]
+    assert lines(box("ls", "-R", f"box:{copy}")) == [r"\xe9", r"\xfe e", r"\xfe e/back", r"\xfe e/f"]
+    found = box("-o", "json", "ls", f"box:{copy}").json
+    assert {bytes.fromhex(entry["raw_path"]) for entry in found} == {b"d\xff/copy\xe9/\xe9", b"d\xff/copy\xe9/\xfe e"}
+    assert r"d\xff/copy\xe9" in box("stat", f"box:{copy}").out
+    assert r"d\xff/none" in box("stat", "box:" + os.fsdecode(b"d\xff/none"), code=1).err
+    large = box.here / os.fsdecode(b"large\xff")
+    large.write_bytes(os.urandom(9 << 20))  # which is resumable
+    box("cp", large.name, f"box:{copy}/")
+    box("cp", "--if-exists=skip", f"box:{copy}/{large.name}", large.name)
+    assert (box.workdir / copy / large.name).read_bytes() == large.read_bytes()
+    box("sandbox", "sync", "tree", f"box:{copy}")
+    box("rm", "-r", f"box:{raw}", f"box:{copy}", "box:" + os.fsdecode(b"d\xff"))
+    assert not list(box.workdir.iterdir())
+
+
 def test_a_listing_longer_than_can_be_sorted(box):
     for i in range(10_050):
         os.close(os.open(box.workdir / f"{i}", os.O_CREAT))

@@ -283,6 +283,26 @@ def test_names_of_any_bytes(ops, ready):
     assert ops.RemoveFile(path="names", recursive=True).removed == len(names) + 1
 
 
+def test_paths_of_any_bytes(ops, ready):
+    assert ops.MakeDirectory(raw_path=b"d\xff/\xfe", parents=True).file.raw_path == b"d\xff/\xfe"
+    inner = os.fsencode(ready.workdir) + b"/d\xff/\xfe"
+    with open(inner + b"/f\xe9", "wb") as file:
+        file.write(b"x")
+    found = entries(ops.ListDirectory(raw_path=b"d\xff", recursive=True))
+    assert [entry.raw_path for entry in found] == [b"d\xff/\xfe", b"d\xff/\xfe/f\xe9"]
+    assert found[1].path == r"d\xff/\xfe/f\xe9"
+    assert ops.StatFile(path="not looked at", raw_path=found[1].raw_path).file.size_bytes == 1
+    moved = ops.MoveFile(raw_path=found[1].raw_path, raw_new_path=b"d\xff/n").file
+    assert (moved.raw_path, moved.name, moved.raw_name) == (b"d\xff/n", "n", b"")
+    with fails(grpc.StatusCode.NOT_FOUND, r"d\xff/none"):
+        ops.StatFile(raw_path=b"d\xff/none")
+    with fails(grpc.StatusCode.INVALID_ARGUMENT, "raw_path: a path has no NUL"):
+        ops.StatFile(raw_path=b"d\0")
+    with fails(grpc.StatusCode.PERMISSION_DENIED, r"../\xff leads out of the directory"):
+        ops.StatFile(raw_path=b"../\xff")
+    assert ops.RemoveFile(raw_path=b"d\xff", recursive=True).removed == 3
+
+
 def test_a_listing_that_cannot_see_everything_says_so_in_the_end(ops, ready):
     (ready.workdir / ("d/" * 130) / "bottom").mkdir(parents=True)
     (ready.workdir / "beside").touch()
