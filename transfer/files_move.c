@@ -1,4 +1,4 @@
-/* MoveFile: one rename. */
+/* MoveFile: one rename, durable when it is answered. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "transfer/files.h"
+
+#define MOVE_TRIES 64 /* while somebody moves the directories that it is about */
 
 /* Either end of it. */
 struct name {
@@ -54,17 +56,41 @@ static bool is_within(int dir, const struct stat *what)
 	return found;
 }
 
-/* EINVAL has two meanings. */
-static int explain_invalid(const struct name *from, const struct name *to, struct err *err)
+/* With RENAME_NOREPLACE, EINVAL has two meanings. */
+static bool is_into_itself(const struct name *from, const struct name *to, bool *directory)
 {
 	struct stat st;
 
-	if (fstatat(from->dir, from->last, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
-	    is_within(to->dir, &st))
-		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "%s: a directory cannot be moved into itself", from->path);
-	return err_set(err, GRPC_UNIMPLEMENTED,
-	    "%s: the file system cannot move without replacing; use if_exists REPLACE", to->path);
+	*directory =
+	    fstatat(from->dir, from->last, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+	return *directory && is_within(to->dir, &st);
+}
+
+/* 0, or the errno; ELOOP: a directory into itself. It may have been there for that moment
+ * only: then it is tried again, since the other meaning is that it never can be done. */
+static int rename_without_replacing(const struct name *from, const struct name *to)
+{
+	for (int tries = MOVE_TRIES; tries > 0; tries--) {
+		bool directory;
+
+		if (renameat2(from->dir, from->last, to->dir, to->last, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EINVAL)
+			return errno;
+		if (is_into_itself(from, to, &directory))
+			return ELOOP;
+		if (!directory)
+			break;
+	}
+	return EINVAL;
+}
+
+/* Likewise; here EINVAL has one meaning. */
+static int rename_replacing(const struct name *from, const struct name *to)
+{
+	if (renameat(from->dir, from->last, to->dir, to->last) == 0)
+		return 0;
+	return errno == EINVAL ? ELOOP : errno;
 }
 
 static int explain(int why, const struct name *from, const struct name *to, struct err *err)
@@ -74,8 +100,13 @@ static int explain(int why, const struct name *from, const struct name *to, stru
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s and %s are in different file systems: copy and remove it", from->path,
 		    to->path);
+	case ELOOP:
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "%s: a directory cannot be moved into itself", from->path);
 	case EINVAL:
-		return explain_invalid(from, to, err);
+		return err_set(err, GRPC_UNIMPLEMENTED,
+		    "%s: the file system cannot move without replacing; use if_exists REPLACE",
+		    to->path);
 	case EEXIST:
 		return err_set(err, GRPC_ALREADY_EXISTS, "%s exists already", to->path);
 	case ENOTEMPTY:
@@ -111,13 +142,39 @@ static bool are_links(const struct name *from, const struct name *to)
 static int move(const struct name *from, const struct name *to, bool replace, struct err *err)
 {
 	bool links = replace && are_links(from, to);
+	int why = replace ? rename_replacing(from, to) : rename_without_replacing(from, to);
 
-	if (renameat2(from->dir, from->last, to->dir, to->last, replace ? 0 : RENAME_NOREPLACE) !=
-	    0)
-		return explain(errno, from, to, err);
+	if (why != 0)
+		return explain(why, from, to, err);
 	if (links && unlinkat(from->dir, from->last, 0) != 0 && errno != ENOENT)
 		return err_sys(err, errno, "%s", from->path);
 	return 0;
+}
+
+/* Who may not read a directory cannot sync it: then it is durable when the system has it so. */
+static int sync_directory(const struct name *n, struct err *err)
+{
+	int fd = openat(n->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+
+	if (fd < 0)
+		return 0;
+	if (fsync(fd) != 0 && errno != EINVAL && errno != EROFS)
+		r = err_sys(
+		    err, errno, "%s: moved, but its directory could not be synced", n->path);
+	close(fd);
+	return r;
+}
+
+/* The new name first. */
+static int make_durable(const struct name *from, const struct name *to, struct err *err)
+{
+	struct stat a, b;
+
+	if (sync_directory(to, err) != 0)
+		return -1;
+	if (fstat(from->dir, &a) == 0 && fstat(to->dir, &b) == 0 && is_same(&a, &b))
+		return 0;
+	return sync_directory(from, err);
 }
 
 static int check(const Towline__V1__MoveFileRequest *q, struct err *err)
@@ -142,7 +199,7 @@ static enum files_result run(struct files_call *c, struct err *err)
 
 	if (check(q, err) == 0 && open_name(c->transfers, q->path, "path", &from, err) == 0 &&
 	    open_name(c->transfers, q->new_path, "new_path", &to, err) == 0 &&
-	    move(&from, &to, replace, err) == 0)
+	    move(&from, &to, replace, err) == 0 && make_durable(&from, &to, err) == 0)
 		result = file_info_read(&c->info, to.dir, to.last, q->new_path, err);
 	if (from.dir >= 0)
 		close(from.dir);

@@ -149,26 +149,38 @@ static int claim(struct place *p, struct err *err)
 	return 0;
 }
 
+/* Where a link leads to says no more than whether it is in the way: it is the link that is
+ * replaced, which has an owner and no mode. */
+static int look_at_link(struct place *p, const struct stat *link, struct stat *st)
+{
+	int r = fstatat(p->parent, p->name, st, 0);
+
+	if (r != 0 && errno != ENOENT && errno != ELOOP && errno != EACCES && errno != ENOTDIR)
+		return -1;
+	if (r != 0 || !S_ISDIR(st->st_mode))
+		*st = *link;
+	return 0;
+}
+
 /* A directory under that name, or a link to one, is in the way; mode and owner of a
  * file that is there are kept. */
 static int look_at_target(struct place *p, struct err *err)
 {
-	struct stat st;
+	struct stat st, link;
 
 	p->mode = (p->opt.mode != 0 ? p->opt.mode : 0644) & 0777;
-	if (p->opt.exists == PLACE_EXISTS_FAIL &&
-	    fstatat(p->parent, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+	if (fstatat(p->parent, p->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : err_sys(err, errno, "%s", p->path);
+	if (p->opt.exists == PLACE_EXISTS_FAIL)
 		return err_set(err, GRPC_ALREADY_EXISTS,
 		    "%s is there already, and must not be replaced", p->path);
-	if (fstatat(p->parent, p->name, &st, 0) != 0) {
-		if (errno == ENOENT || errno == ELOOP)
-			return 0;
+	link = st;
+	if (S_ISLNK(link.st_mode) && look_at_link(p, &link, &st) != 0)
 		return err_sys(err, errno, "%s", p->path);
-	}
 	if (S_ISDIR(st.st_mode))
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s is a directory; name a file, or send an archive", p->path);
-	if (p->opt.mode == 0)
+	if (p->opt.mode == 0 && !S_ISLNK(st.st_mode))
 		p->mode = st.st_mode & 0777;
 	p->has_owner = true;
 	p->uid = st.st_uid;

@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -407,6 +409,51 @@ static void test_move(void **state)
 	refuses(&files_move, &q.base, GRPC_PERMISSION_DENIED, "leads out");
 }
 
+/* "d/sub" comes and goes, until it is ended. */
+static pid_t swap_for_ever(void)
+{
+	pid_t child = fork();
+
+	if (child != 0)
+		return child;
+	for (int dir = fixture->transfers.workdir;;) {
+		if (renameat(dir, "d/sub", dir, "e/sub") == 0)
+			renameat(dir, "e/sub", dir, "d/sub");
+	}
+}
+
+/* "d" into what is in it, or has just been: whatever the moment, the answer is right. */
+static void test_move_into_itself_while_that_moves(void **state)
+{
+	Towline__V1__MoveFileRequest q = TOWLINE__V1__MOVE_FILE_REQUEST__INIT;
+	unsigned refused = 0;
+
+	(void)state;
+	make_directory("d");
+	make_directory("d/sub");
+	make_directory("e");
+	pid_t child = swap_for_ever();
+	assert_true(child > 0);
+	q.path = (char *)"d";
+	q.new_path = (char *)"d/sub/x";
+	q.if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
+	for (int i = 0; i < 3000; i++) {
+		struct outcome o = perform(&files_move, &q.base);
+
+		if (o.result == FILES_DONE) /* it was in "e" by then: back again */
+			renameat(
+			    fixture->transfers.workdir, "e/sub/x", fixture->transfers.workdir, "d");
+		else if (o.err.code == GRPC_INVALID_ARGUMENT)
+			refused++;
+		else if (o.err.code != GRPC_NOT_FOUND)
+			fail_msg("%s %s", err_code_name(o.err.code), o.err.text);
+		text_free(&o.messages);
+	}
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_true(refused > 0);
+}
+
 /* Without memory: what was asked for is done, or an error says that it was not. */
 
 static void settle(struct outcome o)
@@ -494,6 +541,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 		    test_remove_lets_others_have_the_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_move, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    test_move_into_itself_while_that_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
 	};
 

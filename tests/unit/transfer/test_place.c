@@ -182,6 +182,40 @@ static void keeps_mode_and_drops_setuid(void **state)
 	remove_file(f, "tool");
 }
 
+/* It is the link that goes: what it leads to is not looked at, and stays. */
+static void a_link_is_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = { 0 };
+	uint64_t bytes;
+	uint8_t digest[16];
+	struct stat st;
+
+	put_file(f, "secret", "secret", 0600);
+	for (int i = 0; i < 2; i++) {
+		const char *to = i == 0 ? "secret" : "nowhere";
+		struct place_options o = options(f, "link", 1);
+
+		assert_int_equal(symlink(to, leak_path(f->leak, "link")), 0);
+		if (geteuid() == 0) {
+			assert_int_equal(chown(leak_path(f->leak, "secret"), 1, 1), 0);
+			assert_int_equal(lchown(leak_path(f->leak, "link"), 2, 3), 0);
+		}
+		struct place *p = place_open(&o, &err);
+		assert_non_null(p);
+		assert_int_equal(place_write(p, "y", 1, &err), 0);
+		assert_int_equal(place_commit(p, &bytes, digest, &err), 0);
+		assert_file(f, "link", "y", 0644);
+		assert_int_equal(lstat(leak_path(f->leak, "link"), &st), 0);
+		assert_true(S_ISREG(st.st_mode));
+		assert_int_equal(st.st_uid, geteuid() == 0 ? 2 : geteuid());
+		assert_int_equal(st.st_gid, geteuid() == 0 ? 3 : getegid());
+		remove_file(f, "link");
+	}
+	assert_file(f, "secret", "secret", 0600);
+	remove_file(f, "secret");
+}
+
 static void sha256_is_checked(void **state)
 {
 	struct fixture *f = *state;
@@ -267,6 +301,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(commits_whole_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(failure_leaves_old_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(keeps_mode_and_drops_setuid, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_link_is_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(sha256_is_checked, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_bad_targets, setup, teardown),
 		cmocka_unit_test_setup_teardown(absolute_paths_follow_links, setup, teardown),
