@@ -291,6 +291,7 @@ int gateway_run(struct gateway *g, void (*ready)(void *cookie), void *cookie, st
 	if (threads == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	sandboxes_reconcile(g->sandboxes, g->driver, g->driver_self, g->tunnels);
+	ssh_start(&g->ssh, g);
 	loop_post(g->loops[0], &first.post);
 	if (start_threads(g, threads, err) != 0) {
 		free(threads);
@@ -306,7 +307,9 @@ void gateway_log_counters(struct gateway *g)
 {
 	struct rpc_server_stats server;
 	struct tunnel_stats tunnels;
+	struct ssh_sessions_stats ssh;
 
+	ssh_sessions_stats(g->ssh.sessions, &ssh);
 	rpc_server_stats(g->server, &server);
 	tunnels_stats(g->tunnels, &tunnels);
 	log_info(&area, "counters", LOG_U64("connections", server.connections),
@@ -317,7 +320,11 @@ void gateway_log_counters(struct gateway *g)
 	    LOG_U64("channels_unclaimed", tunnels.unclaimed),
 	    LOG_U64("channels_expired", tunnels.expired),
 	    LOG_U64("channels_refused", tunnels.refused),
-	    LOG_U64("channels_cross_loop", tunnels.cross_loop));
+	    LOG_U64("channels_cross_loop", tunnels.cross_loop), LOG_U64("ssh_sessions", ssh.made),
+	    LOG_U64("ssh_sessions_live", ssh.live), LOG_U64("ssh_sessions_expired", ssh.expired),
+	    LOG_U64("ssh_sessions_revoked", ssh.revoked),
+	    LOG_U64("ssh_connections_open", ssh.connections),
+	    LOG_U64("ssh_connections_refused", ssh.refused));
 }
 
 /* Ending. */

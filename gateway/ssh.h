@@ -32,6 +32,10 @@ struct ssh {
 	struct ssh_sessions *sessions;
 	struct ssh_endpoints *endpoints;
 	struct ssh_attends *attends;
+	struct ssh_workers *workers; /* NULL: none of our own */
+	int listener;                /* theirs; -1: none */
+	char internal[4200];         /* where they reach the gateway */
+	char key_path[4200];
 };
 
 /* The sessions, before the sandboxes are read; ssh_load() behind that. */
@@ -41,6 +45,9 @@ int ssh_load(struct ssh *, struct gateway *, struct err *);
 /* The host key, and what is listened on; behind the gateway's own listeners. Fails only for
  * what was asked for by name. */
 int ssh_listen(struct ssh *, struct gateway *, struct err *);
+
+/* Starts the endpoints; on the thread of the first loop. */
+void ssh_start(struct ssh *, struct gateway *);
 
 /* A tunnel has come or gone: true if it is an endpoint's, and no sandbox's. */
 bool ssh_tunnel_changed(struct ssh *, const char *id, bool up);

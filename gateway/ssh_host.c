@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "gateway/ssh_spawn.h"
 
 static const struct log_area area = { "gateway.ssh" };
 
@@ -132,17 +132,8 @@ int ssh_host_lend(const char *path, struct err *err)
 {
 	char text[SSH_HOST_FILE_MAX];
 	ssize_t n = read_file(path, text, err);
-	int fd;
+	int fd = n >= 0 ? ssh_spawn_lend(text, (size_t)n, err) : -1;
 
-	if (n < 0)
-		return -1;
-	fd = memfd_create("ssh-host-key", MFD_CLOEXEC);
-	if (fd < 0 || write_whole(fd, text, (size_t)n) != 0 || lseek(fd, 0, SEEK_SET) != 0) {
-		err_sys(err, errno, "lend the SSH host key");
-		if (fd >= 0)
-			close(fd);
-		fd = -1;
-	}
 	explicit_bzero(text, sizeof(text));
 	return fd;
 }

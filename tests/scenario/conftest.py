@@ -76,9 +76,16 @@ def connections_to(port):
     return {f"socket:[{row[9]}]" for row in rows if int(row[2].split(":")[1], 16) == port}
 
 
+def connections_of_workers():
+    """The sockets by which gateways' SSH endpoints reach them: these come and go as they like."""
+    lines = pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines if line.endswith("/sshd.sock")]
+    return {f"socket:[{row[6]}]" for row in rows}
+
+
 def descriptors_of(pid, besides=0):
-    """What a process holds open, but for its connections to a port."""
-    known = connections_to(besides)
+    """What a process holds open, but for its connections to a port, and SSH endpoints'."""
+    known = connections_to(besides) | connections_of_workers()
     found = []
     with contextlib.suppress(FileNotFoundError):  # a process that has ended holds nothing
         for entry in os.listdir(f"/proc/{pid}/fd"):

@@ -1,0 +1,181 @@
+"""The gateway's own SSH endpoints: started, watched, started again, and ended with it."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import grpc
+import pytest
+import ssh_sessions
+from conftest import BIN, descriptors_of, fails, wait_until
+
+CODE = grpc.StatusCode
+
+FLAGS = ("--ssh-workers=2", "--ssh-listen=127.0.0.1:0")
+
+
+def sshd():
+    if not (BIN / "towline-sshd").exists():
+        pytest.skip("towline-sshd is not built")
+    return FLAGS
+
+
+@pytest.fixture
+def gateway(make_gateway):
+    gateway = make_gateway(*sshd())
+    gateway.create("box")
+    wait_until(lambda: len(workers(gateway)) == 2, 10, "both workers run")
+    return gateway
+
+
+def workers(gateway):
+    """Their process numbers, by the endpoint's."""
+    found = {}
+    for line in gateway.log().splitlines():
+        started = re.search(r"event=worker_started worker=(\d+) pid=(\d+)", line)
+        ended = re.search(r"event=worker_ended worker=(\d+)", line)
+        if started:
+            found[int(started[1])] = int(started[2])
+        elif ended:
+            found.pop(int(ended[1]), None)
+    return {number: pid for number, pid in found.items() if is_alive(pid)}
+
+
+def is_alive(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    return False
+
+
+def banner(made):
+    with socket.create_connection((made.host, made.port), timeout=10) as connection:
+        return connection.recv(64)
+
+
+def attending(gateway):
+    log = gateway.log()
+    return log.count("endpoint_attends") - log.count("endpoint_left")
+
+
+def test_serve(gateway):
+    made = ssh_sessions.Sessions(gateway).create()
+    assert made.host == "127.0.0.1" and made.port > 0
+    assert banner(made).startswith(b"SSH-2.0-")
+    wait_until(lambda: attending(gateway) == 2, 10, "both attend")
+
+
+def test_login(gateway, tmp_path):
+    sessions = ssh_sessions.Sessions(gateway)
+    made = sessions.create()
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text(made.private_key)
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[{made.host}]:{made.port} {made.host_key}\n")
+    command = [
+        "ssh", "-F", "none", "-i", key, "-p", str(made.port), "-o", f"UserKnownHostsFile={known}",
+        "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+        "-N", f"{made.username}@{made.host}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as client:
+        wait_until(lambda: sessions.list().sessions[0].connections == 1, 10, "it is counted")
+        began = time.monotonic()
+        sessions.revoke(token=made.token)
+        client.wait(5)
+        assert time.monotonic() - began < 1.5
+        assert client.returncode == 255
+    wait_until(
+        lambda: sessions.list(include_ended=True).sessions[0].connections == 0, 5, "it is gone"
+    )
+
+
+def test_killed_worker_comes_back(gateway):
+    made = ssh_sessions.Sessions(gateway).create()
+    before = workers(gateway)
+    wait_until(lambda: attending(gateway) == 2, 10, "both attend")
+    os.kill(before[1], signal.SIGKILL)
+    wait_until(lambda: workers(gateway).get(1) not in (None, before[1]), 5, "another is there")
+    assert workers(gateway)[2] == before[2]
+    assert "event=worker_ended worker=1" in gateway.log()
+    wait_until(lambda: attending(gateway) == 2, 10, "it attends")
+    assert banner(made).startswith(b"SSH-2.0-")
+
+
+def test_all_killed(gateway):
+    """Who comes while nobody serves waits for the next."""
+    made = ssh_sessions.Sessions(gateway).create()
+    for pid in workers(gateway).values():
+        os.kill(pid, signal.SIGKILL)
+    assert banner(made).startswith(b"SSH-2.0-")
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_end_with_the_gateway(gateway, end):
+    made = ssh_sessions.Sessions(gateway).create()
+    before = workers(gateway).values()
+    getattr(gateway, end)()
+    wait_until(lambda: not any(map(is_alive, before)), 5, "they have ended")
+    gateway.start()
+    again = ssh_sessions.Sessions(gateway).list().sessions
+    assert [session.session_id for session in again] == [made.session_id]
+    gateway.wait_phase("box", "READY")
+    after = ssh_sessions.Sessions(gateway).create()
+    assert (after.port, after.host_key) == (made.port, made.host_key)
+    assert banner(made).startswith(b"SSH-2.0-")
+
+
+def test_what_a_worker_has(gateway):
+    """Nothing of the gateway's: no database, no capability, no variable, no other descriptor."""
+    wait_until(lambda: attending(gateway) == 2, 10, "both attend")
+    for pid in workers(gateway).values():
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        if os.geteuid() == 0:
+            assert re.search(r"^CapBnd:\s+0+$", status, re.M), status
+            assert re.search(r"^CapEff:\s+0+$", status, re.M), status
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.M), status
+        held = descriptors_of(pid)
+        assert not any("gateway.db" in name or "memfd" in name for name in held), held
+        assert pathlib.Path(f"/proc/{pid}/environ").read_bytes() == b""
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"--token-file\0/dev/fd/3\0" in command
+
+
+def test_port_taken(make_gateway):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        sshd()
+        gateway = make_gateway("--ssh-workers=1", f"--ssh-listen={address}", start=False)
+        with pytest.raises(AssertionError, match="ended with 1"):
+            gateway.start()
+        assert address in gateway.log() and "--ssh-listen" in gateway.log()
+        gateway.process = None
+
+
+def test_no_program(make_gateway, tmp_path):
+    """A gateway without towline-sshd beside it runs, and says what to do."""
+    gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", start=False)
+    program = tmp_path / "towline-gateway"
+    shutil.copy(BIN / "towline-gateway", program)
+    plain = gateway.command
+    gateway.command = lambda *more: [str(program), *plain(*more)[1:]]
+    gateway.start()
+    gateway.create("box")
+    with fails(CODE.FAILED_PRECONDITION, "towline-sshd was not found", "--sshd"):
+        ssh_sessions.Sessions(gateway).create()
+    assert gateway.log().count("event=ssh_off") == 1
+
+
+def test_program_that_ends(make_gateway):
+    """It is tried again, less and less often, and the gateway serves what else it does."""
+    gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", "--sshd=/bin/false")
+    gateway.create("box")
+    wait_until(lambda: gateway.log().count("worker_ended") >= 3, 10, "it has ended three times")
+    waits = [int(wait) for wait in re.findall(r"worker_waits worker=1 wait_ms=(\d+)", gateway.log())]
+    assert 200 <= waits[0] <= 250 and 400 <= waits[1] <= 500 and 800 <= waits[2] <= 1000
+    assert ssh_sessions.Sessions(gateway).create().token
