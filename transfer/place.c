@@ -273,15 +273,17 @@ static bool is_still_there(int parent, const char *name, const struct claim_reco
 }
 
 /* An upload that goes on from its end may be one that was finished and whose answer was
- * lost. */
+ * lost; unless it has been begun anew since. */
 static bool was_finished(struct place *p)
 {
 	struct claim_record record;
+	struct journal j;
 
 	if (p->id == NULL || p->opt.claims == NULL || !p->opt.size_known ||
 	    p->opt.offset != p->opt.size || p->opt.size == 0 ||
 	    !claims_find(p->opt.claims, &p->claim.target, p->id, &record) ||
-	    record.size != p->opt.size || !is_still_there(p->parent, p->name, &record))
+	    record.size != p->opt.size || !is_still_there(p->parent, p->name, &record) ||
+	    part_query(p->parent, p->name, p->id, &j, NULL) == 0)
 		return false;
 	p->unread = !record.has_digest;
 	memcpy(p->kept, record.digest, sizeof(p->kept));

@@ -28,6 +28,8 @@ from towline_cli import PROGRAM
 from wires import Wire
 
 LONG = "TOWLINE_LONG" in os.environ
+PIECES_MIB = 150
+PIECES_ROUNDS = 60 if LONG else 4
 ROUNDS = int(os.environ.get("TOWLINE_ROUNDS", 625 if LONG else 13))  # of four offsets, for each victim
 OVERHEAD = 2000  # bytes of the wire beside the content, so that an offset can be behind all
 FILE_BYTES = {"sandbox": 3 << 20, "cp": 9 << 20, "sync": 3 << 20}  # cp's has an upload_id
@@ -155,10 +157,30 @@ class Transfer:
         return [p for p in found if not (self.direction == "up" and SWEPT.search(p))]
 
 
-class Matrix:
+class Pieces(Transfer):
+    """A file that is large enough to go up in several, each on a connection of its own."""
+
     def __init__(self, ready, folder, rng):
+        super().__init__(ready, folder, "pieces", "up", "file", rng)
+
+    def make(self, path):
+        count = PIECES_MIB if path == self.source else 1
+        data = self.rng.randbytes(1 << 20)
+        with open(path, "wb") as file:
+            for i in range(count):
+                file.write(i.to_bytes(8, "big") + data[8:])
+        self.size = count << 20
+
+    def command(self, endpoint):
+        words = ["cp", "-T", "-P", "4", str(self.source), f"{self.ready.name}:{self.target}"]
+        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", *words]
+
+
+class Matrix:
+    def __init__(self, ready, folder, rng, transfers=None):
+        """${transfers} take turns, one of each list at a time."""
         self.ready = ready
-        self.all = [[Transfer(ready, folder, verb, *kind, rng) for verb in VERBS] for kind in KINDS]
+        self.all = transfers or [[Transfer(ready, folder, verb, *kind, rng) for verb in VERBS] for kind in KINDS]
         self.rounds = 0
         self.struck = 0  # transfers that had not ended
 
@@ -199,7 +221,7 @@ class Matrix:
         )
 
     def round(self, victim):
-        self.transfers = [verbs[(self.rounds + i) % len(VERBS)] for i, verbs in enumerate(self.all)]
+        self.transfers = [verbs[(self.rounds + i) % len(verbs)] for i, verbs in enumerate(self.all)]
         self.rounds += 1
         for transfer in self.transfers:
             transfer.renew()
@@ -236,5 +258,19 @@ def test_old_or_new(ready, tmp_path, victim):
         for _ in range(ROUNDS):
             matrix.round(victim)
         assert matrix.struck > ROUNDS * len(KINDS) / 2, "nearly all are struck before they have ended"
+    finally:
+        matrix.close()
+
+
+@pytest.mark.timeout(3600 if LONG else 180)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor"])
+def test_pieces_old_or_new(ready, tmp_path, victim):
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    rng = random.Random(seed)
+    matrix = Matrix(ready, tmp_path, rng, [[Pieces(ready, tmp_path, rng)]])
+    try:
+        for _ in range(PIECES_ROUNDS):
+            matrix.round(victim)
     finally:
         matrix.close()

@@ -116,6 +116,17 @@ def test_not_read_again(pieces, data):
     assert again.bytes_written == SIZE and not again.HasField("digest")
 
 
+def test_once_more(pieces, data):
+    """What was finished under this id before is another matter."""
+    other = content(SIZE, 2)
+    for what in (data, other, data):
+        for begin in range(0, SIZE, PIECE):
+            pieces.piece(what, begin, begin + PIECE)
+        pieces.is_finished(what, pieces.finish(what, writer=1))
+    with fails(grpc.StatusCode.OUT_OF_RANGE):
+        pieces.finish(data, upload_id="other")
+
+
 def test_of_several_writers(pieces, data):
     pieces.piece(data, 0, PIECE, writer=7)
     pieces.piece(data, PIECE, SIZE, writer=8)

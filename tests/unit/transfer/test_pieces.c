@@ -315,6 +315,19 @@ static void all_of_them_are_the_file(void **state)
 	in_its_place(f);
 }
 
+/* With the same id, after all has ended well: it is another file. */
+static void and_once_more(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = { 0 };
+
+	assert_int_equal(put_all(f, &err), 0);
+	memset(f->content, 'x', SIZE);
+	if (put_all(f, &err) != 0)
+		fail_msg("%s", err.text);
+	in_its_place(f);
+}
+
 static void in_pieces(void *cookie)
 {
 	struct fixture *f = cookie;
@@ -346,6 +359,7 @@ int main(void)
 		TEST(nothing_durable_leaves_nothing),
 		TEST(a_journal_has_room_for_so_many),
 		TEST(all_of_them_are_the_file),
+		TEST(and_once_more),
 		TEST(no_memory_no_harm),
 	};
 
