@@ -1,6 +1,7 @@
 /* A file that comes. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,13 +25,16 @@ static int open_device(struct target *t, const char *path)
 	return t->fd >= 0 ? 0 : err_sys(&t->err, errno, "%s", path);
 }
 
+/* A link is written through, as scp does; one that leads nowhere is replaced. */
 static int open_place(struct target *t, struct scp *s, const struct scp_record *r,
     const struct scp_times *times, bool is_new)
 {
+	char real[PATH_MAX];
+	bool known = !is_new && realpath(s->path.data, real) != NULL;
 	struct place_options o = {
 		.workdir = s->options->workdir,
 		.slash = s->options->slash,
-		.path = s->path.data,
+		.path = known ? real : s->path.data,
 		.size_known = true,
 		.size = r->size,
 		.mode = s->options->preserve ? r->mode

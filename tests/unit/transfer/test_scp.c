@@ -149,6 +149,10 @@ static void test_sink_takes_a_file(void **state)
 	assert_int_equal(SINK("f", "C0775 0 x\n\0"), 0);
 	st = file_is("f", "");
 	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(symlinkat("f", fixture->options.workdir, "link"), 0);
+	assert_int_equal(SINK("link", "C0644 2 x\n12\0"), 0);
+	st = file_is("f", "12");
+	assert_int_equal(st.st_mode & 07777, 0600);
 	fixture->options.preserve = true;
 	assert_int_equal(SINK("f", "T1000000000 5 7 0\nC6755 1 x\n1\0"), 0);
 	TOLD("\0\0\0\0");

@@ -420,6 +420,8 @@ static void test_open_flags(void **state)
 	say_open("c", SFTP_OPEN_WRITE);
 	say_open("/dev/null", SFTP_OPEN_WRITE); /* 3, 1 */
 	say_write(handle(3, 1), 0, "x");
+	say_open("/dev/full", SFTP_OPEN_WRITE); /* 4, 1 */
+	say_write(handle(4, 1), 0, "x");
 	run_all();
 	answer(SFTP_VERSION);
 	is_status(SFTP_FAILURE);
@@ -437,6 +439,8 @@ static void test_open_flags(void **state)
 	is_status(SFTP_FAILURE);
 	answer(SFTP_HANDLE);
 	is_status(SFTP_OK);
+	answer(SFTP_HANDLE);
+	is_status(SFTP_FAILURE);
 	nothing_more();
 }
 
