@@ -146,8 +146,7 @@ class StandInGateway:
         return "", session
 
     def _authenticate(self, request, context):
-        if dict(context.invocation_metadata()).get("authorization") != f"Bearer {SECRET}":
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token of an endpoint")
+        self._check_token(context)
         self.asked.append(request)
         time.sleep(self.delay)
         reason, session = self._refuse(request)
@@ -163,7 +162,12 @@ class StandInGateway:
         answer.expiration_time.FromMilliseconds(int((time.time() + session.wall_seconds) * 1000))
         return answer
 
+    def _check_token(self, context):
+        if dict(context.invocation_metadata()).get("authorization") != f"Bearer {SECRET}":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token of an endpoint")
+
     def _attend(self, reports, context):
+        self._check_token(context)
         events = queue.Queue()
         with self.lock:
             self.streams.append(events)
