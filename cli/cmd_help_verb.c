@@ -14,7 +14,7 @@ static const struct config_key keys[] = {
 	{ .name = "man",
 	    .parse = config_bool,
 	    .offset = offsetof(struct options, man),
-	    .help = "all of it as a manual page, for man -l or to be installed" },
+	    .help = "as a manual page, for man -l or to be installed" },
 	{ .name = "markdown",
 	    .parse = config_bool,
 	    .offset = offsetof(struct options, markdown),
@@ -28,8 +28,8 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	const struct cmd *c = cmd_find(&commands, words->word, words->count);
 	char path[256] = "towline";
 
-	if (o->man || o->markdown) {
-		(o->man ? man_print : markdown_print)(&commands, stdout);
+	if (o->markdown) {
+		markdown_print(&commands, stdout);
 		return CLI_EXIT_OK;
 	}
 	if (c == NULL)
@@ -38,7 +38,7 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 		size_t len = strlen(path);
 		snprintf(path + len, sizeof(path) - len, " %s", words->word[i]);
 	}
-	cmd_help(c, path, stdout);
+	(o->man ? man_print : cmd_help)(c, path, stdout);
 	return CLI_EXIT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* cli/man.h: the manual page, towline(1), made from the table of verbs. */
+/* cli/man.h: manual pages of section 1, made from the table of verbs. */
 #ifndef CLI_MAN_H
 #define CLI_MAN_H
 
@@ -6,7 +6,8 @@
 
 #include "cli/cmd.h"
 
-/* In the format of man(7). */
-void man_print(const struct cmd *root, FILE *);
+/* Of ${c}, a verb, a group of them or the root. ${path} is what a person types to get there:
+ * the page of "towline sandbox" is towline-sandbox(1). */
+void man_print(const struct cmd *c, const char *path, FILE *);
 
 #endif

@@ -50,6 +50,7 @@ function(towline_program name)
 
 	add_executable(${name} ${arg_SOURCE})
 	towline_link(${name} ${arg_ROOM})
+	install(TARGETS ${name} RUNTIME)
 	set_target_properties(${name} PROPERTIES TOWLINE_STATIC "${arg_STATIC}")
 	if(arg_STATIC) # libuv's getaddrinfo() in a static program; nothing of ours calls it
 		target_link_options(${name} PRIVATE LINKER:--no-warnings)

@@ -153,6 +153,8 @@ int main(int argc, char *argv[])
 		status = EXIT_USAGE;
 	} else if (p.options.help) {
 		options_help();
+	} else if (p.options.man) {
+		options_man();
 	} else if (p.options.version) {
 		printf("towline-gateway %s (OpenShell API %s)\n", GATEWAY_VERSION,
 		    GATEWAY_API_VERSION);

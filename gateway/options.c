@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/man.h"
 #include "base/text.h"
 #include "drivers/driver.h"
 #include "rpc/address.h"
@@ -74,13 +75,46 @@ static const struct config_key keys[] = {
 	{ "help", 'h', NULL, NULL, config_bool, FIELD(help), NULL, "print this", true },
 	{ "version", 'V', NULL, NULL, config_bool, FIELD(version), NULL, "print the version",
 	    true },
+	{ "man", 0, NULL, NULL, config_bool, FIELD(man), NULL, "print the manual page", true },
 	{ 0 },
 };
 
+static const char usage[] =
+    "usage: towline-gateway --data-dir DIR [--listen ADDR]... [option]...\n"
+    "\n"
+    "Makes sandboxes, and joins clients to them: their supervisors dial it, and so do clients.\n"
+    "On SIGTERM and SIGINT it lets calls end for some seconds; sandboxes stay.\n"
+    "\n";
+
+static const char epilogue[] =
+    "\n"
+    "SIGUSR1 writes a line of counters to the log.\n"
+    "\n"
+    "exit status:\n"
+    "  0   ended by SIGTERM or SIGINT, or by --help, --version or --man\n"
+    "  1   something failed; standard error says what\n"
+    "  2   the command line, the environment or the file of options is not understood\n";
+
 void options_help(void)
 {
-	printf("usage: towline-gateway --data-dir DIR [--listen ADDR]... [option]...\n\n");
+	fputs(usage, stdout);
 	config_help(keys, stdout);
+	fputs(epilogue, stdout);
+}
+
+void options_man(void)
+{
+	man_page(
+	    &(struct man_page){
+		.name = "towline-gateway",
+		.section = "8",
+		.summary = "joins clients to sandboxes that nobody can dial",
+		.usage = usage,
+		.keys = keys,
+		.epilogue = epilogue,
+		.see_also = "towline(1), towline-supervisor(8)",
+	    },
+	    stdout);
 }
 
 static int check_logging(struct options *o, struct err *err)
@@ -257,7 +291,7 @@ int options_read(struct options *o, int argc, char *argv[], struct err *err)
 	config_begin(&o->config, keys, o);
 	if ((used = config_flags(&o->config, argc, argv, false, err)) < 0)
 		return -1;
-	if (o->help || o->version)
+	if (o->help || o->version || o->man)
 		return 0;
 	if (used < argc)
 		return err_set(

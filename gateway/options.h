@@ -35,16 +35,17 @@ struct options {
 	enum log_format log_format;
 	uint64_t provision_ms;
 	struct ssh_options ssh;
-	bool help, version;
+	bool help, version, man;
 
 	struct config config; /* what frees the texts */
 };
 
 /* Reads all sources and checks each value. -1: a mistake of whoever started the
- * program. With ${help} or ${version} set, nothing else has been looked at. */
+ * program. With ${help}, ${version} or ${man} set, nothing else has been looked at. */
 int options_read(struct options *, int argc, char *argv[], struct err *);
 void options_free(struct options *);
 
 void options_help(void);
+void options_man(void);
 
 #endif

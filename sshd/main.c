@@ -367,6 +367,8 @@ int main(int argc, char *argv[])
 		code = EXIT_USAGE;
 	} else if (o.help) {
 		options_help();
+	} else if (o.man) {
+		options_man();
 	} else if (o.version) {
 		printf("towline-sshd " TOWLINE_VERSION "\n");
 	} else {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/man.h"
 #include "rpc/address.h"
 #include "sshd/admission.h"
 
@@ -57,11 +58,13 @@ static const struct config_key keys[] = {
 	    .flag_only = true },
 	{ .name = "version", .parse = config_bool, .offset = offsetof(struct options, version),
 	    .help = "print the version and exit", .flag_only = true },
+	{ .name = "man", .parse = config_bool, .offset = offsetof(struct options, man),
+	    .help = "print the manual page and exit", .flag_only = true },
 	{ 0 },
 };
 /* clang-format on */
 
-static const char synopsis[] =
+static const char usage[] =
     "usage: towline-sshd --gateway URL --endpoint-id ID --token-file FILE --host-key FILE\n"
     "                    (--listen ADDR | --listen-fd N)\n"
     "\n"
@@ -74,16 +77,31 @@ static const char epilogue[] =
     "SIGUSR1 writes a line of counters to the log.\n"
     "\n"
     "exit status:\n"
-    "  0   ended by a signal, by its parent's end, or by --help or --version\n"
+    "  0   ended by a signal, by its parent's end, or by --help, --version or --man\n"
     "  1   could not start; standard error says why\n"
     "  2   the command line is not understood\n"
     "  3   the gateway will not have it: it does not accept the token\n";
 
 void options_help(void)
 {
-	fputs(synopsis, stdout);
+	fputs(usage, stdout);
 	config_help(keys, stdout);
 	fputs(epilogue, stdout);
+}
+
+void options_man(void)
+{
+	man_page(
+	    &(struct man_page){
+		.name = "towline-sshd",
+		.section = "8",
+		.summary = "lets SSH clients into sandboxes",
+		.usage = usage,
+		.keys = keys,
+		.epilogue = epilogue,
+		.see_also = "towline(1), towline-gateway(8)",
+	    },
+	    stdout);
 }
 
 static int check_limits(const struct sshd_limits *l, struct err *err)
@@ -143,5 +161,5 @@ int options_parse(struct config *config, int argc, char *argv[], struct options 
 		    err, GRPC_INVALID_ARGUMENT, "\"%s\" is not understood; see --help", argv[used]);
 	if (config_environment(config, err) != 0 || config_finish(config, err) != 0)
 		return -1;
-	return o->help || o->version ? 0 : check(o, err);
+	return o->help || o->version || o->man ? 0 : check(o, err);
 }

@@ -22,13 +22,15 @@ struct options {
 	struct sshd_limits limits;
 	enum log_level log_level;
 	enum log_format log_format;
-	bool help, version;
+	bool help, version, man;
 };
 
 /* Flags, then the environment, then defaults. INVALID_ARGUMENT says what is wrong. The
  * texts are ${config}'s: config_free(). */
 int options_parse(struct config *, int argc, char *argv[], struct options *, struct err *);
 
-void options_help(void); /* to standard output */
+/* To standard output. */
+void options_help(void);
+void options_man(void);
 
 #endif

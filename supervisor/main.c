@@ -13,6 +13,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "base/man.h"
 #include "base/random.h"
 #include "rpc/address.h"
 #include "rpc/tls.h"
@@ -37,7 +38,7 @@ struct options {
 	char *log_format;
 	char *ca_file;
 	uint64_t upload_expiry_ms;
-	bool help, version;
+	bool help, version, man;
 };
 
 static const struct config_key keys[] = {
@@ -101,10 +102,15 @@ static const struct config_key keys[] = {
 	    .offset = offsetof(struct options, version),
 	    .help = "print the version and exit",
 	    .flag_only = true },
+	{ .name = "man",
+	    .parse = config_bool,
+	    .offset = offsetof(struct options, man),
+	    .help = "print the manual page and exit",
+	    .flag_only = true },
 	{ 0 },
 };
 
-static const char synopsis[] =
+static const char usage[] =
     "usage: towline-supervisor --gateway URL --sandbox-id ID --token-file FILE [--workdir DIR]\n"
     "\n"
     "Dials out of a sandbox to its gateway, and runs commands, forwards connections and moves\n"
@@ -115,7 +121,7 @@ static const char synopsis[] =
 static const char epilogue[] =
     "\n"
     "exit status:\n"
-    "  0   ended by a signal, or by --help or --version\n"
+    "  0   ended by a signal, or by --help, --version or --man\n"
     "  1   could not start; standard error says why\n"
     "  2   the command line is not understood\n"
     "  3   the gateway will not have it: it does not accept the token, does not know the\n"
@@ -368,7 +374,7 @@ static int parse_options(
 		    err, GRPC_INVALID_ARGUMENT, "\"%s\" is not understood; see --help", argv[used]);
 	if (config_environment(config, err) != 0 || config_finish(config, err) != 0)
 		return -1;
-	return o->help || o->version ? 0 : check_options(o, err);
+	return o->help || o->version || o->man ? 0 : check_options(o, err);
 }
 
 static int supervise(const struct options *o, enum log_level level)
@@ -394,6 +400,21 @@ static int supervise(const struct options *o, enum log_level level)
 	return err.code == GRPC_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static void print_man(void)
+{
+	man_page(
+	    &(struct man_page){
+		.name = "towline-supervisor",
+		.section = "8",
+		.summary = "serves a sandbox from inside",
+		.usage = usage,
+		.keys = keys,
+		.epilogue = epilogue,
+		.see_also = "towline(1), towline-gateway(8)",
+	    },
+	    stdout);
+}
+
 int main(int argc, char *argv[])
 {
 	struct options o = { 0 };
@@ -403,15 +424,17 @@ int main(int argc, char *argv[])
 	int code = EXIT_SUCCESS;
 
 	if (parse_options(&config, argc, argv, &o, &err) != 0 ||
-	    (!o.help && !o.version && log_level_parse(o.log_level, &level, &err) != 0)) {
+	    (!o.help && !o.version && !o.man && log_level_parse(o.log_level, &level, &err) != 0)) {
 		fprintf(stderr, "towline-supervisor: %s\n", err.text);
 		code = EXIT_USAGE;
 	} else if (o.help) {
-		fputs(synopsis, stdout);
+		fputs(usage, stdout);
 		config_help(keys, stdout);
 		fputs(epilogue, stdout);
 	} else if (o.version) {
 		printf("towline-supervisor " TOWLINE_VERSION "\n");
+	} else if (o.man) {
+		print_man();
 	} else {
 		code = supervise(&o, level);
 	}
