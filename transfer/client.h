@@ -56,8 +56,8 @@ struct transfer_ops {
 	/* The connection for another call, when one has failed with UNAVAILABLE; NULL as its
 	 * result: not now, try later. May be NULL: then nothing is tried again. */
 	struct rpc_client *(*again)(void *cookie, struct err *);
-	/* Another connection, for stream ${number} of a file that goes up in several; 0 is that
-	 * of again(). May be NULL: all share one. */
+	/* Another connection, for stream ${number} of a file that goes or comes in several; 0 is
+	 * that of again(). May be NULL: all share one. */
 	struct rpc_client *(*another)(void *cookie, size_t number, struct err *);
 	/* Once, last. code GRPC_OK: done and verified. */
 	void (*done)(void *cookie, const struct transfer_result *, const struct err *);

@@ -46,9 +46,10 @@ struct fetch_options {
 	struct loop *loop;
 	struct workers *workers;
 	struct rpc_client *client; /* outlives the fetch; not used if there is again() */
-	/* The connection for a call, another one if the last has ended; NULL as its result:
-	 * not now. As the function: there is but ${client}, and nothing is tried again. */
-	struct rpc_client *(*again)(void *cookie, struct err *);
+	/* The connection for a call of range ${number}, another one if the last has ended; NULL
+	 * as its result: not now. As the function: there is but ${client}, and nothing is tried
+	 * again. */
+	struct rpc_client *(*again)(void *cookie, size_t number, struct err *);
 	const char *sandbox, *workspace, *remote;
 	const char *path; /* absolute */
 	int slash;        /* borrowed */

@@ -423,7 +423,8 @@ int fetch_stream_start(struct fetch_stream *s)
 	bufq_init(&s->waiting, SLICES_MAX, SIZE_MAX);
 	bufq_init(&s->batch, SLICES_MAX, SIZE_MAX);
 	s->held = s->batch_held = 0;
-	if (f->opt.again != NULL && (client = f->opt.again(f->opt.cookie, &s->err)) == NULL)
+	if (f->opt.again != NULL &&
+	    (client = f->opt.again(f->opt.cookie, s->range, &s->err)) == NULL)
 		return -1;
 	uint64_t length = find_place(s);
 	if ((s->call = framed_call(client, &call, NULL, &call_ops, s, &s->err)) == NULL)

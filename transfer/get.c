@@ -251,11 +251,12 @@ static int make_absolute(char **path, struct err *err)
 
 /* A file. */
 
-static struct rpc_client *fetch_again(void *cookie, struct err *err)
+static struct rpc_client *fetch_again(void *cookie, size_t range, struct err *err)
 {
 	struct transfer *t = cookie;
 
-	return t->ops->again(t->cookie, err);
+	return t->ops->another != NULL ? t->ops->another(t->cookie, range, err)
+				       : t->ops->again(t->cookie, err);
 }
 
 static void fetch_moved(void *cookie, uint64_t bytes, uint64_t total)

@@ -3,12 +3,14 @@
 import os
 import random
 import signal
+import time
 
 import pytest
 from conftest import wait_until
 from test_cli_download_resume import MIB, make_big, same
 from test_upload_resume import restart
 from towline_cli import box  # noqa: F401
+from wires import Wire
 
 BIG = 384 * MIB
 
@@ -132,3 +134,18 @@ def test_if_exists(box, content):
     again = box("-o", "json", "cp", "-P", "4", "--if-exists", "skip", "f", "box:f").json["copies"][0]
     assert again["moved"] == 0
     assert names(box) == ["f"]
+
+
+def test_each_stream_has_its_connection(ready, box, content):
+    """On a way where a connection gets only so much, several are faster than one; both ways."""
+    make_big(box.here / "f", content, 192 * MIB)
+    spent = {}
+    with Wire(int(ready.gateway.target.rpartition(":")[2])) as wire:
+        wire.rate(32 * MIB)
+        for ends in (("f", "box:f"), ("box:f", "back")):
+            for transfers in ("1", "4"):
+                began = time.monotonic()
+                box("--gateway-endpoint", wire.endpoint, "cp", "-P", transfers, *ends)
+                spent[transfers] = time.monotonic() - began
+            assert spent["4"] < spent["1"] / 2, f"{ends}: {spent}"
+    assert same(box.here / "f", box.here / "back")

@@ -1,6 +1,6 @@
 /*
  * A wire between two programs: forwards TCP connections, delays what goes over them
- * without limiting the rate, counts it, and cuts it.
+ * without limiting the rate unless told to, counts it, and cuts it.
  *
  *	wire TARGET_PORT [DELAY_MS]
  *
@@ -11,6 +11,7 @@
  *	hold N	 when N more bytes have gone through, prints "held" and lets nothing through
  *	go	 lets everything through again
  *	port P	 connects the next ones to this port
+ *	rate N	 lets N bytes a second through, each way of each connection; 0: all there are
  *
  * One thread, one poll(): a delayed byte waits in a queue with the time at which it is due.
  */
@@ -32,6 +33,8 @@
 #define CHUNK      ((size_t)256 << 10)
 #define QUEUED_MAX ((size_t)1 << 30) /* far more than any window times any delay */
 #define NEVER      UINT64_MAX
+#define SECOND     1000000000u
+#define AHEAD_NS   (SECOND / 20) /* no more is read than goes through so soon */
 
 struct chunk {
 	struct chunk *next;
@@ -44,10 +47,11 @@ struct direction {
 	int from, to;
 	struct chunk *head, **tail;
 	size_t queued;
-	bool ended;  /* nothing more comes */
-	bool closed; /* and the other side was told */
-	bool full;   /* the other side takes no more for now */
-	int in, out; /* their places in the poll set */
+	uint64_t busy_until; /* ns; with a rate */
+	bool ended;          /* nothing more comes */
+	bool closed;         /* and the other side was told */
+	bool full;           /* the other side takes no more for now */
+	int in, out;         /* their places in the poll set */
 	uint64_t *count;
 };
 
@@ -59,7 +63,7 @@ struct line {
 static struct line lines[LINES_MAX];
 static struct pollfd polled[2 + 2 * 2 * LINES_MAX];
 static nfds_t polled_count;
-static uint64_t counts[2], delay_ns;
+static uint64_t counts[2], delay_ns, rate;
 static uint64_t left = NEVER; /* bytes until the cut, or the hold */
 static bool holds, held;
 static uint16_t target;
@@ -179,6 +183,17 @@ static void stop(void)
 	}
 }
 
+/* When so many more bytes are through. */
+static uint64_t go_through(struct direction *d, size_t n)
+{
+	uint64_t time = now();
+
+	if (rate == 0)
+		return time;
+	d->busy_until = (d->busy_until > time ? d->busy_until : time) + n * SECOND / rate;
+	return d->busy_until;
+}
+
 /* False: the line has failed. */
 static bool take(struct direction *d)
 {
@@ -192,7 +207,7 @@ static bool take(struct direction *d)
 		d->ended |= n == 0;
 		return n == 0 || errno == EAGAIN;
 	}
-	*c = (struct chunk){ .due = now() + delay_ns, .len = (size_t)n };
+	*c = (struct chunk){ .due = go_through(d, (size_t)n) + delay_ns, .len = (size_t)n };
 	struct chunk *fit = realloc(c, sizeof(*c) + (size_t)n); /* small ones are many */
 	c = fit != NULL ? fit : c;
 	*d->tail = c;
@@ -248,7 +263,8 @@ static int prepare(int listener)
 	for (struct line *l = lines; l < lines + LINES_MAX; l++)
 		for (int i = 0; i < 2 && l->used; i++) {
 			struct direction *d = &l->way[i];
-			bool reads = !d->ended && d->queued < QUEUED_MAX;
+			bool reads = !d->ended && d->queued < QUEUED_MAX &&
+			    (rate == 0 || d->busy_until < time + AHEAD_NS);
 			d->in = watch(reads ? d->from : -1, POLLIN);
 			d->out = watch(d->full ? d->to : -1, POLLOUT);
 			if (d->head != NULL && !d->full && !held && d->head->due < soonest)
@@ -284,6 +300,8 @@ static void obey(const char *order)
 		held = false;
 	} else if (sscanf(order, "port %llu", &n) == 1)
 		target = (uint16_t)n;
+	else if (sscanf(order, "rate %llu", &n) == 1)
+		rate = n;
 	else if (strncmp(order, "count", 5) == 0) {
 		printf("%llu %llu\n", (unsigned long long)counts[0], (unsigned long long)counts[1]);
 		fflush(stdout);

@@ -64,6 +64,10 @@ class Wire:
         self._order("go")
         self.count()
 
+    def rate(self, count):
+        """Bytes a second that each connection lets through each way; 0: all there are."""
+        self._order(f"rate {count}")
+
     def cut(self, count=0):
         self._order(f"cut {count}")
 
