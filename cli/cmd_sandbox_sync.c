@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/carry.h"
 #include "cli/commands.h"
 #include "cli/end.h"
 #include "cli/output.h"
@@ -18,6 +19,7 @@
 
 struct options {
 	bool prune, dry_run, checksum;
+	unsigned transfers;
 	struct config_list_value exclude;
 	enum progress_style progress;
 };
@@ -45,6 +47,13 @@ static const struct config_key keys[] = {
 	    .parse = config_list,
 	    .offset = FIELD(exclude),
 	    .help = "as in .gitignore; neither sent nor deleted. Can be given again" },
+	{ .name = "transfers",
+	    .letter = 'P',
+	    .arg = "N",
+	    .parse = config_uint,
+	    .offset = FIELD(transfers),
+	    .dflt = "4",
+	    .help = "send files in so many streams at a time, 1 to 16, if there are enough" },
 	{ .name = "progress",
 	    .arg = "STYLE",
 	    .parse = progress_parse_style,
@@ -146,6 +155,7 @@ static int start(struct run *r, struct session *s, struct err *err)
 		.dry_run = o->dry_run,
 		.checksum = o->checksum,
 		.exclude = exclude,
+		.streams = o->transfers,
 		.ops = &ops,
 		.cookie = r };
 
@@ -250,7 +260,8 @@ static int sync_ends(struct run *r)
 	return code;
 }
 
-static int check(const struct cli *cli, const struct end *source, const struct end *dest)
+static int check(const struct cli *cli, const struct options *o, const struct end *source,
+    const struct end *dest)
 {
 	bool from = source->kind == END_KIND_REMOTE, to = dest->kind == END_KIND_REMOTE;
 
@@ -261,6 +272,9 @@ static int check(const struct cli *cli, const struct end *source, const struct e
 	if (!from && !to)
 		return cli_usage(cli,
 		    "sync: neither directory is in a sandbox: what is there is named NAME:PATH");
+	if (o->transfers < 1 || o->transfers > CARRY_TRANSFERS_MAX)
+		return cli_usage(
+		    cli, "sync: --transfers: from 1 to %d at a time", CARRY_TRANSFERS_MAX);
 	return CLI_EXIT_OK;
 }
 
@@ -274,7 +288,7 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 	if (end_parse(words->word[0], &source, &err) != 0 ||
 	    end_parse(words->word[1], &dest, &err) != 0)
 		code = cli_fail(cli, &err);
-	else if ((code = check(cli, &source, &dest)) == CLI_EXIT_OK)
+	else if ((code = check(cli, options, &source, &dest)) == CLI_EXIT_OK)
 		code = sync_ends(&r);
 	end_free(&source);
 	end_free(&dest);

@@ -1,8 +1,8 @@
 /*
  * transfer/sync.h: makes a directory in a sandbox as a local one is, or the other way.
  *
- * One operation: start, progress, one done. Only what differs goes over; docs/transfer.md,
- * "Sync", has what is promised. Nothing a sandbox sends can leave the local directory.
+ * One operation: start, progress, one done. Only what differs goes over, in one call or in
+ * several; docs/transfer.md, "Sync", has what is promised. Nothing a sandbox sends can leave the local directory.
  */
 #ifndef TRANSFER_SYNC_H
 #define TRANSFER_SYNC_H
@@ -54,6 +54,7 @@ struct sync_request {
 	bool prune;            /* what the source does not have goes */
 	bool dry_run, checksum;
 	const char *const *exclude; /* patterns as in .gitignore, ends with NULL; may be NULL */
+	size_t streams;             /* at a time, if there is enough to do; 0: 1 */
 	const struct sync_ops *ops;
 	void *cookie;
 };

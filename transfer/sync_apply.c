@@ -33,7 +33,6 @@ struct sync_apply {
 	size_t body_len;
 	int dir; /* of the last entry, kept for its neighbours; -1: none */
 	char dir_path[TREE_PATH_MAX];
-	bool changed;
 
 	/* The file that is begun: */
 	int part; /* -1: none */
@@ -166,7 +165,6 @@ int sync_apply_directory(
 
 	if (enter_parent(a, path, &last, err) != 0)
 		return -1;
-	a->changed = true;
 	if (mkdirat(a->dir, last, 0700) != 0) {
 		if (errno != EEXIST)
 			return err_sys(err, errno, "%s", path);
@@ -193,7 +191,6 @@ static void name_part(struct sync_apply *a)
 static int put_in_place(
     struct sync_apply *a, int dir, const char *name, const char *path, struct err *err)
 {
-	a->changed = true;
 	if (renameat(dir, a->part_name, dir, name) == 0)
 		return 0;
 	if (errno != EISDIR)
@@ -262,7 +259,6 @@ int sync_apply_touch(
 	int fd = open_file(a->dir, last, path, err);
 	if (fd < 0)
 		return -1;
-	a->changed = true;
 	int r = set_attributes(a, fd, path, err);
 	if (r == 0)
 		r = set_mode(fd, path, mode, mtime, err);
@@ -557,7 +553,6 @@ int sync_apply_delete(struct sync_apply *a, const char *path, bool directory, st
 		err_clear(err);
 		return 1;
 	}
-	a->changed = true;
 	if (unlinkat(a->dir, last, directory ? AT_REMOVEDIR : 0) == 0 || errno == ENOENT) {
 		if (directory)
 			forget_parent(a);
@@ -570,8 +565,6 @@ int sync_apply_delete(struct sync_apply *a, const char *path, bool directory, st
 
 int sync_apply_sync(struct sync_apply *a, struct err *err)
 {
-	if (!a->changed)
-		return 0;
 	/* The root may be open for its name alone. */
 	int fd = openat(a->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)

@@ -1,13 +1,21 @@
 #include "transfer/sync_attributes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #define PREFIX     "user."
 #define PREFIX_LEN (sizeof(PREFIX) - 1)
+
+/* Linux 6.13 has it; headers of today may not. */
+#ifndef SYS_listxattrat
+#define SYS_listxattrat 465
+#endif
 
 struct sync_attributes {
 	char names[TREE_XATTRS_MAX];
@@ -35,6 +43,19 @@ void sync_attributes_free(struct sync_attributes *a)
 static bool is_users(const char *name)
 {
 	return strncmp(name, PREFIX, PREFIX_LEN) == 0;
+}
+
+bool sync_attributes_may_be(struct sync_attributes *a, int dir, const char *name)
+{
+	long len =
+	    syscall(SYS_listxattrat, dir, name, AT_SYMLINK_NOFOLLOW, a->names, sizeof(a->names));
+
+	if (len < 0)
+		return errno != EOPNOTSUPP;
+	for (long at = 0; at < len; at += (long)strlen(a->names + at) + 1)
+		if (is_users(a->names + at))
+			return true;
+	return false;
 }
 
 /* A number and so many bytes, behind what is there. */

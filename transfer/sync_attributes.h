@@ -14,6 +14,10 @@ struct sync_attributes;
 struct sync_attributes *sync_attributes_create(struct err *); /* NULL: no memory */
 void sync_attributes_free(struct sync_attributes *);          /* NULL is legal */
 
+/* Whether ${name} in ${dir} may have any: where the kernel can tell without opening it, what
+ * most files are asked. */
+bool sync_attributes_may_be(struct sync_attributes *, int dir, const char *name);
+
 /* Reads those of ${fd} and returns a sum over them, the same whatever their order is; 0
  * when there are none, or ${left_out}: they take more than TREE_XATTRS_MAX bytes. */
 uint64_t sync_attributes_read(struct sync_attributes *, int fd, bool *left_out);

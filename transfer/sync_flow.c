@@ -7,6 +7,7 @@
 #include "transfer/confine.h"
 #include "transfer/ignore.h"
 #include "transfer/lane.h"
+#include "transfer/sync_team.h"
 
 #define IN_WINDOW  (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
 #define OUT_WINDOW ((size_t)1 << 20)             /* bytes of records on their way out */
@@ -62,9 +63,24 @@ static void item(void *cookie, enum sync_act act, const struct sync_entry *e)
 		f->env.item(f->env.cookie, act, e);
 }
 
-static int work(struct lane *lane, void *arg, struct err *err)
+static void spread(void *cookie)
+{
+	struct sync_flow *f = cookie;
+
+	f->env.spread(f->env.cookie);
+}
+
+static int work_in_team(struct lane *lane, void *arg, struct err *err)
 {
 	struct sync_flow *f = arg;
+	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = lane };
+
+	return f->env.source ? sync_source_stream(f->env.team, &link, &f->counts, err)
+			     : sync_target_stream(f->env.team, &link, &f->counts, err);
+}
+
+static int lead(struct lane *lane, struct sync_flow *f, struct err *err)
+{
 	struct sync_options o = f->env.options;
 	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = lane };
 	int root = f->env.open(f->env.cookie, err), r;
@@ -76,11 +92,23 @@ static int work(struct lane *lane, void *arg, struct err *err)
 	o.excluded = f->exclude != NULL ? excluded : NULL;
 	o.note = note;
 	o.item = item;
+	o.spread = f->env.spread != NULL ? spread : NULL;
+	o.team = f->env.team;
 	o.cookie = f;
 	r = f->env.source ? sync_source(root, &o, &link, &f->counts, err)
 			  : sync_target(root, &o, &link, &f->counts, err);
 	if (root >= 0)
 		close(root);
+	return r;
+}
+
+static int work(struct lane *lane, void *arg, struct err *err)
+{
+	struct sync_flow *f = arg;
+	int r = lead(lane, f, err);
+
+	if (f->env.team != NULL)
+		sync_team_end(f->env.team);
 	return r;
 }
 
@@ -139,8 +167,12 @@ struct sync_flow *sync_flow_start(const struct sync_flow_env *env, struct err *e
 	f->preface = env->preface;
 	if ((env->exclude == NULL || env->exclude[0] == NULL ||
 		(f->exclude = ignore_list(env->exclude, err)) != NULL) &&
-	    (f->lane = lane_start(env->loop, IN_WINDOW, work, f, &lane_ops, f, err)) != NULL)
+	    (f->lane = lane_start(env->loop, IN_WINDOW, env->joins ? work_in_team : work, f,
+		 &lane_ops, f, err)) != NULL) {
+		if (env->team != NULL)
+			sync_team_hold(env->team);
 		return f;
+	}
 	ignore_free(f->exclude);
 	free(f);
 	return NULL;
@@ -179,6 +211,11 @@ uint64_t sync_flow_moved(const struct sync_flow *f)
 	return f->moved;
 }
 
+void sync_flow_abort(struct sync_flow *f, const struct err *why)
+{
+	lane_abort(f->lane, why);
+}
+
 void sync_flow_stop(struct sync_flow *f, const struct err *why)
 {
 	f->call = NULL;
@@ -193,6 +230,7 @@ void sync_flow_free(struct sync_flow *f)
 	if (f == NULL)
 		return;
 	lane_free(f->lane);
+	sync_team_release(f->env.team);
 	ignore_free(f->exclude);
 	free(f);
 }

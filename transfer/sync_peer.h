@@ -53,6 +53,8 @@ struct sync_link {
 	void *cookie;
 };
 
+struct sync_team;
+
 struct sync_options {
 	bool prune; /* --delete */
 	bool dry_run;
@@ -63,6 +65,10 @@ struct sync_options {
 	/* For people, from any thread; each may be NULL. */
 	void (*note)(void *cookie, const char *text);
 	void (*item)(void *cookie, enum sync_act, const struct sync_entry *);
+	/* More streams would be of use: sync_*_stream() on each, at both ends. NULL: that is
+	 * the other end's to see to. */
+	void (*spread)(void *cookie);
+	struct sync_team *team; /* NULL: nobody can join */
 	void *cookie;
 };
 
@@ -72,6 +78,13 @@ int sync_source(int root, const struct sync_options *, const struct sync_link *,
     struct sync_counts *, struct err *);
 int sync_target(int root, const struct sync_options *, const struct sync_link *,
     struct sync_counts *, struct err *);
+
+/* One more stream of the sync that ${team} has, which ends with it. On a thread of its own,
+ * which can do nothing else after. A failure ends the sync if it matters to it. */
+int sync_source_stream(
+    struct sync_team *, const struct sync_link *, struct sync_counts *, struct err *);
+int sync_target_stream(
+    struct sync_team *, const struct sync_link *, struct sync_counts *, struct err *);
 
 /* For both ends. */
 

@@ -40,8 +40,16 @@ int sync_send_init(struct sync_send *s, struct err *err)
 	return 0;
 }
 
+static void leave_parent(struct sync_send *s)
+{
+	if (s->dir >= 0)
+		close(s->dir);
+	s->dir = -1;
+}
+
 void sync_send_free(struct sync_send *s)
 {
+	leave_parent(s);
 	digest_free(s->digest);
 	sync_attributes_free(s->attributes);
 	free(s->buffer);
@@ -588,35 +596,49 @@ int sync_send_hardlink(struct sync_send *s, const char *path, const char *first,
 	return sync_end(&s->out, err);
 }
 
+/* The directory that ${path} is in stays open for the next; ${last} is its name there. */
+static int enter_parent(struct sync_send *s, const char *path, const char **last, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash != NULL ? (size_t)(slash - path) : 0;
+
+	*last = slash != NULL ? slash + 1 : path;
+	if (s->dir >= 0 && strlen(s->dir_path) == len && memcmp(s->dir_path, path, len) == 0)
+		return 0;
+	leave_parent(s);
+	memcpy(s->dir_path, path, len);
+	s->dir_path[len] = '\0';
+	s->dir = beneath_open(
+	    s->root, len > 0 ? s->dir_path : ".", O_PATH | O_DIRECTORY, 0, BENEATH_NO_LINKS, err);
+	return s->dir >= 0 ? 0 : -1;
+}
+
 int sync_send_path(struct sync_send *s, const char *path, const struct sync_sums *sums,
     uint64_t basis, struct err *err)
 {
-	char last[BENEATH_NAME_MAX];
+	const char *last;
 	struct sync_entry e;
 	struct err why = { 0 };
 	struct stat st = { 0 };
-	int dir = beneath_parent(s->root, path, false, BENEATH_NO_LINKS, last, &why), r = 0;
 
-	if (dir >= 0 && fstatat(dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (enter_parent(s, path, &last, &why) == 0 &&
+	    fstatat(s->dir, last, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		err_sys(&why, errno, "%s", path);
 	if (why.code != GRPC_OK) {
 		sync_send_failed(s, path, &why);
-	} else if (S_ISLNK(st.st_mode)) {
-		r = send_link_at(s, dir, last, path, err);
-	} else if (s->opt->dry_run) {
+		return 0;
+	}
+	if (S_ISLNK(st.st_mode))
+		return send_link_at(s, s->dir, last, path, err);
+	if (s->opt->dry_run) {
 		sync_entry_of(&st, &e);
 		e.path = path;
-		r = sync_send_entry(s, dir, last, &e, false, err);
-	} else {
-		int fd = sync_open(dir, last);
-		if (fd >= 0) {
-			r = send_opened(s, fd, path, sums, basis, err);
-		} else {
-			err_sys(&why, errno, "%s", path);
-			sync_send_failed(s, path, &why);
-		}
+		return sync_send_entry(s, s->dir, last, &e, false, err);
 	}
-	if (dir >= 0)
-		close(dir);
-	return r;
+	int fd = sync_open(s->dir, last);
+	if (fd >= 0)
+		return send_opened(s, fd, path, sums, basis, err);
+	err_sys(&why, errno, "%s", path);
+	sync_send_failed(s, path, &why);
+	return 0;
 }

@@ -17,8 +17,11 @@ struct sync_send {
 	struct sync_attributes *attributes;
 	uint8_t *buffer;
 	uint64_t told; /* failures, by name */
+	int dir;       /* of the path that was sent last; -1: none */
+	char dir_path[TREE_PATH_MAX];
 };
 
+/* ${opt}, ${root}, ${counts} and ${dir} are set, and ${out} is ready. */
 int sync_send_init(struct sync_send *, struct err *);
 void sync_send_free(struct sync_send *);
 

@@ -7,18 +7,61 @@
 #include "towline/v1/files.pb-c.h"
 #include "transfer/raw_path.h"
 #include "transfer/sync_flow.h"
+#include "transfer/sync_team.h"
 #include "transfer/transfers.h"
 
-struct serving {
+#define ID_SIZE 16
+
+struct sync_serving {
 	struct transfers *transfers;
-	struct framed *call;    /* NULL: the client is gone */
-	struct sync_flow *flow; /* NULL: it has ended */
+	struct sync_serving *next; /* of transfers.syncs, when it has an id */
+	struct sync_team *team;    /* NULL: it has joined another's */
+	struct framed *call;       /* NULL: the client is gone */
+	struct sync_flow *flow;    /* NULL: it has ended */
 	Towline__V1__SyncTreeRequest *request;
 	const char **exclude;
 };
 
-static void serving_free(struct serving *s)
+/* Those that more streams can join. */
+
+static bool has_id(const struct sync_serving *s, const ProtobufCBinaryData *id)
 {
+	const ProtobufCBinaryData *own = &s->request->init->id;
+
+	return own->len == id->len && memcmp(own->data, id->data, id->len) == 0;
+}
+
+static struct sync_serving *find(const struct transfers *t, const ProtobufCBinaryData *id)
+{
+	struct sync_serving *s = t->syncs;
+
+	while (s != NULL && !has_id(s, id))
+		s = s->next;
+	return s;
+}
+
+static void enter(struct sync_serving *s)
+{
+	if (s->team == NULL || s->request->init->id.len == 0)
+		return;
+	s->next = s->transfers->syncs;
+	s->transfers->syncs = s;
+}
+
+static void leave(struct sync_serving *s)
+{
+	struct sync_serving **at = &s->transfers->syncs;
+
+	while (*at != NULL && *at != s)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = s->next;
+}
+
+static void serving_free(struct sync_serving *s)
+{
+	leave(s);
+	sync_team_release(s->team);
 	transfers_leave(s->transfers, true);
 	sync_flow_free(s->flow);
 	codec_free(s->request);
@@ -26,7 +69,7 @@ static void serving_free(struct serving *s)
 	free(s);
 }
 
-static bool is_source(const struct serving *s)
+static bool is_source(const struct sync_serving *s)
 {
 	return s->request->init->direction == TOWLINE__V1__SYNC_DIRECTION__SYNC_DIRECTION_DOWNLOAD;
 }
@@ -34,7 +77,7 @@ static bool is_source(const struct serving *s)
 /* On the flow's thread. */
 static int open_root(void *cookie, struct err *err)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 	const Towline__V1__SyncTreeInit *init = s->request->init;
 	int fd = transfers_open_directory(
 	    s->transfers, init->path, !is_source(s) && !init->dry_run, err);
@@ -47,11 +90,11 @@ static int open_root(void *cookie, struct err *err)
 /* The receipt has all of it; a status that is not OK is for those who do not read it. */
 static void flow_ended(void *cookie, const struct sync_counts *counts, const struct err *err)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 	struct err status = *err;
 
 	if (s->call != NULL) {
-		if (status.code == GRPC_OK && counts->failed > 0)
+		if (status.code == GRPC_OK && counts->failed > 0 && s->team != NULL)
 			err_set(&status, GRPC_ABORTED,
 			    "%" PRIu64 " entries could not be synced; the others are",
 			    counts->failed);
@@ -65,7 +108,7 @@ static void flow_ended(void *cookie, const struct sync_counts *counts, const str
 
 static void call_payload(void *cookie, struct slice data)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 	size_t len = data.len;
 
 	if (s->flow != NULL) {
@@ -78,7 +121,7 @@ static void call_payload(void *cookie, struct slice data)
 
 static void call_end(void *cookie, const struct err *status)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 
 	(void)status;
 	if (s->flow != NULL)
@@ -87,7 +130,7 @@ static void call_end(void *cookie, const struct err *status)
 
 static void call_sent(void *cookie, size_t bytes)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 
 	if (s->flow != NULL)
 		sync_flow_sent(s->flow, bytes);
@@ -95,7 +138,7 @@ static void call_sent(void *cookie, size_t bytes)
 
 static void call_closed(void *cookie, const struct err *why)
 {
-	struct serving *s = cookie;
+	struct sync_serving *s = cookie;
 	struct err gone;
 
 	(void)why;
@@ -124,6 +167,11 @@ static int check_init(const Towline__V1__SyncTreeInit *init, struct err *err)
 		    "protocol: %" PRIu32 "; this supervisor syncs by protocol %d, so client and "
 		    "supervisor must be of one version",
 		    init->protocol, SYNC_PROTOCOL);
+	if (init->joins.len > 0)
+		return 0;
+	if (init->id.len != 0 && init->id.len != ID_SIZE)
+		return err_set(err, GRPC_INVALID_ARGUMENT, "id: %zu bytes; it has %d or none",
+		    init->id.len, ID_SIZE);
 	if (init->path[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT, "path: empty; name a directory");
 	if (init->direction != TOWLINE__V1__SYNC_DIRECTION__SYNC_DIRECTION_UPLOAD &&
@@ -147,12 +195,41 @@ static int send_protocol(struct framed *call, struct err *err)
 	return result;
 }
 
-static struct sync_flow *start_flow(struct serving *s, struct err *err)
+/* The end it is at is that of the one it joins. */
+static struct sync_flow *start_stream(struct sync_serving *s, struct err *err)
+{
+	const struct sync_serving *leader = find(s->transfers, &s->request->init->joins);
+
+	if (leader == NULL) {
+		err_set(err, GRPC_NOT_FOUND, "joins: there is no such sync, or no more");
+		return NULL;
+	}
+	struct sync_flow_env env = { .loop = s->transfers->loop,
+		.call = s->call,
+		.source = is_source(leader),
+		.team = leader->team,
+		.joins = true,
+		.ended = flow_ended,
+		.cookie = s };
+	return sync_flow_start(&env, err);
+}
+
+static struct sync_flow *start_flow(struct sync_serving *s, struct err *err)
 {
 	const Towline__V1__SyncTreeInit *init = s->request->init;
+
+	if (init->joins.len > 0)
+		return start_stream(s, err);
+	if (init->id.len > 0 && find(s->transfers, &init->id) != NULL) {
+		err_set(err, GRPC_ALREADY_EXISTS, "id: another sync has it");
+		return NULL;
+	}
+	if ((s->team = sync_team_create(err)) == NULL)
+		return NULL;
 	struct sync_flow_env env = { .loop = s->transfers->loop,
 		.call = s->call,
 		.source = is_source(s),
+		.team = s->team,
 		.options = { .prune = init->delete_extra,
 		    .dry_run = init->dry_run,
 		    .checksum = init->checksum },
@@ -170,7 +247,7 @@ static struct sync_flow *start_flow(struct serving *s, struct err *err)
 static int serve(struct transfers *t, struct framed *call, Towline__V1__SyncTreeRequest *request,
     bool half_closed, struct err *err)
 {
-	struct serving *s;
+	struct sync_serving *s;
 
 	if (check_init(request->init, err) != 0 || transfers_enter(t, true, err) != 0)
 		return -1;
@@ -178,7 +255,7 @@ static int serve(struct transfers *t, struct framed *call, Towline__V1__SyncTree
 		transfers_leave(t, true);
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	}
-	*s = (struct serving){ .transfers = t, .call = call, .request = request };
+	*s = (struct sync_serving){ .transfers = t, .call = call, .request = request };
 	s->exclude = calloc(request->init->n_exclude + 1, sizeof(*s->exclude));
 	if (s->exclude == NULL)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -189,6 +266,7 @@ static int serve(struct transfers *t, struct framed *call, Towline__V1__SyncTree
 		serving_free(s);
 		return -1;
 	}
+	enter(s);
 	framed_bind(call, &call_ops, s);
 	if (half_closed)
 		sync_flow_eof(s->flow);

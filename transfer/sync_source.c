@@ -10,7 +10,13 @@
 #include "transfer/sync_links.h"
 #include "transfer/sync_peer.h"
 #include "transfer/sync_send.h"
+#include "transfer/sync_team.h"
 #include "transfer/sync_walk.h"
+
+/* Files to be sent are worth more streams when they have more bytes than this. What a file
+ * costs besides its bytes counts as some. */
+#define SPREAD_BYTES ((uint64_t)4 << 20)
+#define SPREAD_FILE  ((uint64_t)4 << 10)
 
 struct source {
 	struct sync_send send; /* first: what goes out */
@@ -26,6 +32,8 @@ struct source {
 	struct sync_names late; /* until a directory in their place is deleted */
 	struct sync_sums *sums; /* of the first that waits */
 	uint64_t basis;         /* its size there */
+	uint64_t work;          /* of SPREAD_BYTES */
+	bool spread;            /* there may be more streams */
 };
 
 static void walk_failed(void *cookie, const char *path, const struct err *why)
@@ -43,11 +51,61 @@ static int advance(struct source *s, struct err *err)
 
 /* Merging. */
 
-/* Of a name that has come to be a directory's or is none, there is nothing at the target. */
+/* Streams. */
+
+/* Once there is enough to do for more than one. */
+static int count_work(struct source *s, uint64_t bytes, struct err *err)
+{
+	const struct sync_options *o = s->send.opt;
+
+	s->work += bytes < SPREAD_BYTES ? bytes + SPREAD_FILE : SPREAD_BYTES;
+	if (s->spread || o->team == NULL || o->dry_run || s->work < SPREAD_BYTES)
+		return 0;
+	s->spread = true;
+	if (o->spread != NULL) {
+		o->spread(o->cookie);
+		return 0;
+	}
+	sync_begin(&s->send.out, SYNC_SPREAD);
+	return sync_end(&s->send.out, err) != 0 ? -1 : sync_flush(&s->send.out, err);
+}
+
+/* To whoever of the streams comes first; false: they have enough. */
+static bool give(struct source *s, const char *path, struct sync_sums *sums, uint64_t basis)
+{
+	return s->spread &&
+	    sync_team_give(s->send.opt->team, path, s->send.counts->items, sums, basis) == 0;
+}
+
+/* What is still to be done the first stream takes part in, and then waits for the others. */
+static int gather(struct source *s, struct err *err)
+{
+	struct sync_team *team = s->send.opt->team;
+	struct sync_job job = { 0 };
+	int r = 0;
+
+	while (s->spread && (r = sync_team_take(team, &job, false, NULL, err)) > 0) {
+		r = sync_send_path(&s->send, job.path, job.sums, job.basis, err);
+		sync_job_free(&job);
+		if (r != 0)
+			return -1;
+	}
+	if (r != 0 || sync_flush(&s->send.out, err) != 0)
+		return -1;
+	return team != NULL ? sync_team_finish(team, s->send.counts, err) : 0;
+}
+
+/* ${theirs} is what the target has of that name, or NULL. */
 static int send_mine(struct source *s, const struct sync_entry *theirs, struct err *err)
 {
 	bool there = theirs != NULL && theirs->kind == SYNC_KIND_DIRECTORY;
 
+	if (s->mine.kind == SYNC_KIND_FILE) {
+		if (count_work(s, s->mine.size, err) != 0)
+			return -1;
+		if (give(s, s->mine.path, NULL, 0))
+			return 0;
+	}
 	return sync_send_entry(
 	    &s->send, sync_walk_directory(s->walk), sync_walk_name(s->walk), &s->mine, there, err);
 }
@@ -230,6 +288,12 @@ static int send_waiting(struct source *s, struct err *err)
 	const char *first = sync_names_first(&s->waiting);
 	memcpy(path, first, strlen(first) + 1);
 	sync_names_drop(&s->waiting);
+	if (count_work(s, s->basis, err) != 0)
+		return -1;
+	if (give(s, path, s->sums, s->basis)) {
+		s->sums = NULL; /* they have them */
+		return 0;
+	}
 	int r = sync_send_path(&s->send, path, s->sums, s->basis, err);
 	sync_sums_free(s->sums);
 	s->sums = NULL;
@@ -345,7 +409,8 @@ static int finish(struct source *s, struct err *err)
 	char path[TREE_PATH_MAX], why[TREE_PATH_MAX];
 	struct sync_body b;
 
-	if (send_links(s, err) != 0 || (s->send.opt->prune && prune(s, err) != 0))
+	if (gather(s, err) != 0 || send_links(s, err) != 0 ||
+	    (s->send.opt->prune && prune(s, err) != 0))
 		return -1;
 	sync_begin(&s->send.out, SYNC_DONE);
 	sync_put_counts(&s->send.out, s->send.counts);
@@ -382,21 +447,26 @@ static int run(struct source *s, struct err *err)
 int sync_source(int root, const struct sync_options *opt, const struct sync_link *link,
     struct sync_counts *counts, struct err *err)
 {
-	struct source s = { .send = { .opt = opt, .root = root, .counts = counts },
+	struct source s = { .send = { .opt = opt, .root = root, .counts = counts, .dir = -1 },
 		.waiting.max = SYNC_NAMES_QUEUED,
 		.late.max = SYNC_NAMES_QUEUED };
 	struct sync_walk_options w = { .root = root,
 		.cookie = &s.send,
 		.excluded = sync_send_excluded,
 		.failed = walk_failed };
+	const struct sync_lead lead = { .root = root, .opt = opt, .link = link };
 	int r = -1;
 
+	if (opt->team != NULL)
+		sync_team_lead(opt->team, &lead);
 	*counts = (struct sync_counts){ 0 };
 	if (sync_out_init(&s.send.out, link->push, link->cookie, err) == 0 &&
 	    sync_in_init(&s.in, link->pull, link->cookie, err) == 0 &&
 	    sync_send_init(&s.send, err) == 0 && (s.links = sync_links_create(err)) != NULL &&
 	    (s.walk = sync_walk_create(&w, err)) != NULL)
 		r = run(&s, err);
+	if (opt->team != NULL)
+		sync_team_end(opt->team);
 	counts->sent = s.send.out.total;
 	counts->received = s.in.total;
 	sync_walk_free(s.walk);

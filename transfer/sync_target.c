@@ -7,6 +7,7 @@
 #include "transfer/sync_peer.h"
 #include "transfer/sync_receive.h"
 #include "transfer/sync_send.h"
+#include "transfer/sync_team.h"
 
 #define TOLD_MAX ((size_t)512 << 10) /* bytes of failures told to the source */
 
@@ -150,6 +151,10 @@ static int take(struct target *t, struct sync_body *b, struct err *err)
 		return take_prune(t, b, err);
 	case SYNC_FAILED:
 		return take_failed(t, b, err);
+	case SYNC_SPREAD:
+		if (t->opt->spread != NULL)
+			t->opt->spread(t->opt->cookie);
+		return sync_get_done(b, err);
 	default:
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "a record of type %d from a source", (int)b->type);
@@ -212,6 +217,8 @@ static void settle(struct target *t)
 
 static int finish(struct target *t, struct sync_body *done, struct err *err)
 {
+	if (t->opt->team != NULL)
+		sync_team_sum(t->opt->team, t->counts);
 	uint64_t skipped = t->counts->skipped;
 
 	if (t->receive.file != SYNC_FILE_NONE)
@@ -224,7 +231,8 @@ static int finish(struct target *t, struct sync_body *done, struct err *err)
 	if (r != 0)
 		return -1;
 	settle(t);
-	if (t->receive.apply != NULL && sync_apply_sync(t->receive.apply, err) != 0)
+	if (t->receive.apply != NULL && t->counts->items > 0 &&
+	    sync_apply_sync(t->receive.apply, err) != 0)
 		return -1;
 	return send_receipt(t, skipped, err);
 }
@@ -234,9 +242,12 @@ static int run(struct target *t, struct err *err)
 	struct sync_body b;
 	int r;
 
-	while ((r = sync_next(&t->in, &b, err)) > 0 && b.type != SYNC_DONE)
+	while ((r = sync_next(&t->in, &b, err)) > 0 && b.type != SYNC_DONE) {
 		if (take(t, &b, err) != 0)
 			return -1;
+		if (t->opt->team != NULL)
+			sync_team_advance(t->opt->team, t->counts->items);
+	}
 	if (r == 0)
 		return err_set(err, GRPC_DATA_LOSS, "the source ended before it was done");
 	return r > 0 ? finish(t, &b, err) : -1;
@@ -249,8 +260,17 @@ static int prepare(struct target *t, struct err *err)
 		return 0;
 	if ((t->dirs = sync_dirs_create(err)) == NULL)
 		return -1;
-	t->receive.apply = sync_apply_create(t->root, t->dirs, err);
-	return t->receive.apply != NULL ? 0 : -1;
+	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, err)) == NULL)
+		return -1;
+	const struct sync_lead lead = { .root = t->root,
+		.opt = t->opt,
+		.link = t->link,
+		.dirs = t->dirs,
+		.failed = fail,
+		.cookie = t };
+	if (t->opt->team != NULL)
+		sync_team_lead(t->opt->team, &lead);
+	return 0;
 }
 
 int sync_target(int root, const struct sync_options *opt, const struct sync_link *link,
@@ -273,6 +293,8 @@ int sync_target(int root, const struct sync_options *opt, const struct sync_link
 	    sync_receive_init(&t.receive, err) == 0 && prepare(&t, err) == 0 &&
 	    (t.list = sync_list_start(root, opt, link, &t.out, fail, &t, err)) != NULL)
 		r = run(&t, err);
+	if (opt->team != NULL)
+		sync_team_end(opt->team);
 	if (t.list != NULL) { /* it may wait for a source that is gone */
 		link->stop(link->cookie, err);
 		sync_list_stop(t.list);

@@ -318,10 +318,14 @@ static int complete(struct sync_walk *w, struct sync_entry *e, struct err *err)
 		return read_link(w, e, err);
 	if (e->kind == SYNC_KIND_OTHER)
 		return 0;
+	bool attributes = sync_attributes_may_be(w->attributes, w->dir, w->name);
+	if (!digest && !attributes)
+		return 0;
 	int fd = sync_open(w->dir, w->name);
 	if (fd < 0)
 		return digest ? err_sys(err, errno, "%s", w->path) : 0;
-	e->attributes = sync_attributes_read(w->attributes, fd, &left_out);
+	if (attributes)
+		e->attributes = sync_attributes_read(w->attributes, fd, &left_out);
 	if (digest)
 		r = sync_digest_of(fd, w->path, e->digest, err);
 	e->has_digest = digest && r == 0;

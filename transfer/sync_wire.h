@@ -33,6 +33,7 @@ enum sync_type {
 	SYNC_SIGNATURE,   /* of the file next in turn: its size, block size and seed */
 	SYNC_BLOCKS,      /* of that file: a weak and a strong sum a block */
 	SYNC_RECEIPT,     /* the last: what has been done */
+	SYNC_READY,       /* of a stream that has joined */
 
 	/* From the source. */
 	SYNC_DIRECTORY = 16, /* to be made, or made so */
@@ -53,7 +54,11 @@ enum sync_type {
 	SYNC_ATTRIBUTES, /* extended ones, of the FILE, DIRECTORY or TOUCH that comes next */
 
 	/* From both. */
-	SYNC_FAILED = 32 /* an entry: its name, and why */
+	SYNC_FAILED = 32, /* an entry: its name, and why */
+
+	/* From the source: more of them. */
+	SYNC_SPREAD, /* more streams would be of use */
+	SYNC_AFTER   /* what follows waits for so many items of the first stream */
 };
 
 /* Of a FILE. */

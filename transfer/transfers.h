@@ -23,6 +23,7 @@ struct transfers {
 	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
 	size_t watches;  /* of FILES_WATCHES_MAX */
 	size_t talks;    /* of TRANSFER_TALKS_MAX */
+	struct sync_serving *syncs; /* that more streams can join; sync_serve.c */
 };
 
 /* Counts one in; RESOURCE_EXHAUSTED when there are too many. Pair with leave. */

@@ -300,6 +300,64 @@ def test_written_again_within_a_tick_of_the_clock(pair):
         assert (pair.target / "f").read_text() == f"{2 * i + 1:4}"
 
 
+def forest(top, files=1500, large=6):
+    rnd = random.Random(7)
+    for i in range(files):
+        path = top / f"{i % 13:02}" / f"{i % 7}" / f"f{i}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rnd.randbytes(i % 5000))
+    for i in range(large):
+        (top / f"large{i}").write_bytes(rnd.randbytes(3 << 20))
+    return top
+
+
+@pytest.mark.parametrize("transfers", ["1", "2", "16"])
+def test_several_streams(pair, transfers):
+    """The same tree comes out, with all that depends on the order, and all are counted once."""
+    forest(pair.source)
+    os.link(pair.source / "large0", pair.source / "z")
+    os.setxattr(pair.source / "00/0/f0", "user.x", b"x")
+    (pair.target / "05").mkdir(parents=True)
+    (pair.target / "05/5").symlink_to("/")
+    (pair.target / "06").write_text("a directory there")
+    (pair.target / "gone").write_text("gone")
+    result = pair("--transfers", transfers, "--delete")
+    assert pair.same() and names(pair.target) == names(pair.source)
+    assert (result["files"], result["deleted"], result["failed"]) == (1506, 1, 0)
+    assert result["content_bytes"] == result["bytes"] < result["sent_bytes"] + result["received_bytes"]
+    for i in range(6):
+        with (pair.source / f"large{i}").open("r+b") as file:
+            file.seek(1 << 20)
+            file.write(b"changed")
+    result = pair("--transfers", transfers)
+    assert pair.same()
+    assert (result["files"], result["made"]) == (6, 1)
+    assert result["content_bytes"] < 100_000
+    assert pair("--transfers", transfers)["same"] == 1507 + 13 * 8
+
+
+@pytest.mark.parametrize("transfers", ["0", "17", "x"])
+def test_how_many_streams_there_may_be(pair, transfers):
+    pair.text("--transfers", transfers, code=2)
+
+
+def test_what_fails_on_another_stream(pair):
+    """It is told by name, and the others are there."""
+    forest(pair.source)
+    for i in (0, 3, 5):
+        (pair.target / f"large{i}").mkdir(parents=True)
+        (pair.target / f"large{i}/in").write_text("in the way")
+    for i in range(10):
+        path = pair.target / f"{i % 13:02}" / f"{i % 7}" / f"f{i}/in"
+        path.mkdir(parents=True)
+    done = pair.text(code=1)
+    for name in ["large0", "large5", "00/0/f0", "09/2/f9"]:
+        assert f"{name}: a directory that is not empty is in its place" in done.err
+    assert "13 failed" in done.err
+    pair("--delete")
+    assert pair.same()
+
+
 def test_checksum_finds_what_time_does_not(pair):
     fill(pair.source)
     pair()

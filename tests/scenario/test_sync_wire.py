@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import queue
+import time
 
 import grpc
 import pytest
@@ -17,7 +18,8 @@ REQUEST, RESPONSE = API["towline.v1.SyncTreeRequest"], API["towline.v1.SyncTreeR
 ENTRIES, LISTED, SIGNATURE, BLOCKS, RECEIPT = range(1, 6)
 (DIRECTORY, LINK, FILE, LITERAL, COPY, END, LEAVE, TOUCH, SIGN, DELETE, WALKED, PRUNE, DONE, HOLE, HARDLINK,
  ATTRIBUTES) = range(16, 32)
-FAILED = 32
+FAILED, SPREAD, AFTER = 32, 33, 34
+READY = 6
 PROTOCOL = 1
 UPLOAD, DOWNLOAD = 1, 2
 
@@ -261,6 +263,168 @@ def test_a_hard_link_to_what_it_should_not_be(sandbox):
     assert not (sandbox.tree / "h").exists()
     sandbox(link(b"old", 3), record(WALKED), record(DONE, counts(1)))
     assert (sandbox.tree / "h").samefile(sandbox.tree / "old")
+
+
+class Stream:
+    """A call that is written to and read from as it goes."""
+
+    def __init__(self, sandbox, **init):
+        self.gate = queue.Queue()
+        self.gate.put(REQUEST(init={"sandbox": sandbox.ready.name, "protocol": PROTOCOL, **init}))
+        self.call = sandbox.call(iter(self.gate.get, None), timeout=30)
+        self.got = b""
+
+    def send(self, *records):
+        for one in records:
+            self.gate.put(REQUEST(data=one))
+
+    def end(self):
+        self.gate.put(None)
+        for answer in self.call:
+            self.got += answer.data
+        return records_of(self.got)
+
+    def until(self, kind):
+        for answer in self.call:
+            self.got += answer.data
+            if any(found == kind for found, _ in records_of(self.got)):
+                return
+        raise AssertionError(f"no record of type {kind}")
+
+
+ID = bytes(range(16))
+
+
+def leader(sandbox, direction=UPLOAD, **fields):
+    one = Stream(sandbox, path="tree", direction=direction, id=ID, **fields)
+    if direction == UPLOAD:
+        one.until(LISTED)
+    return one
+
+
+def test_a_stream_that_joins(sandbox):
+    """What it brings waits for the first; their counts are one."""
+    first = leader(sandbox)
+    second = Stream(sandbox, joins=ID)
+    second.until(READY)
+    second.send(record(AFTER, number(2)), small(b"d/e/f", b"content"), record(DONE, counts(1, 7)))
+    first.send(directory(b"d"))
+    wait_until((sandbox.tree / "d").exists, 10, "a directory")
+    first.send(directory(b"d/e"))
+    second.until(RECEIPT)
+    assert second.end()[-1][1][:2] == bytes([1, 7])
+    assert (sandbox.tree / "d/e/f").read_bytes() == b"content"
+    first.send(record(WALKED), record(DONE, counts(3, 7)))
+    assert first.end()[-1][1][:2] == bytes([3, 7])
+
+
+def test_what_fails_on_a_stream_that_joined_keeps_all(sandbox):
+    sandbox.tree.mkdir()
+    (sandbox.tree / "extra").write_text("x")
+    first = leader(sandbox, delete_extra=True)
+    second = Stream(sandbox, joins=ID)
+    second.send(small(b"none/f", b"x"), small(b"good", b"x"), record(DONE, counts(2, 2)))
+    second.end()
+    first.send(record(DELETE, text(b"extra"), number(0)), record(WALKED), record(PRUNE, number(0)),
+               record(DONE, counts(3, 2)))
+    with fails(grpc.StatusCode.ABORTED, "1 entries"):
+        first.end()
+    assert sorted(p.name for p in sandbox.tree.iterdir()) == ["extra", "good"]
+
+
+@pytest.mark.parametrize("records", [
+    directory(b"../x"), record(DELETE, text(b"kept"), number(0)), record(PRUNE, number(0)), record(SIGN, text(b"f")),
+    record(WALKED), record(LITERAL, b"x"), record(READY), record(AFTER, b"\xff"), record(99),
+    large(b"f", 9) + record(DONE, counts(1))])
+def test_a_stream_that_joined_and_does_not_keep_to_it(sandbox, records):
+    """The sync ends with it, for both."""
+    first = leader(sandbox, delete_extra=True)
+    second = Stream(sandbox, joins=ID)
+    second.send(records)
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        second.end()
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        list(first.call)
+    assert list(sandbox.tree.iterdir()) == []
+
+
+def test_a_stream_that_breaks(sandbox):
+    """With a part in the sync it is missed, and without it is not."""
+    first = leader(sandbox)
+    idle, waiting = Stream(sandbox, joins=ID), Stream(sandbox, joins=ID)
+    idle.until(READY)
+    waiting.until(READY)
+    idle.call.cancel()
+    waiting.send(record(AFTER, number(1 << 60)))
+    first.send(small(b"f", b"x"), record(WALKED), record(DONE, counts(1, 1)))
+    assert first.end()[-1][0] == RECEIPT
+    with fails(grpc.StatusCode.CANCELLED):
+        waiting.end()
+    first, second = leader(sandbox), Stream(sandbox, joins=ID)
+    second.until(READY)
+    second.send(large(b"g", 100), record(LITERAL, b"half"))
+    wait_until(lambda: len(list(sandbox.tree.iterdir())) == 2, 10, "a part file")
+    second.call.cancel()
+    with fails(grpc.StatusCode.CANCELLED):
+        list(first.call)
+    wait_until(lambda: [p.name for p in sandbox.tree.iterdir()] == ["f"], 10, "the part file gone")
+
+
+def test_a_receipt_of_a_stream_that_joined(sandbox):
+    first, second = leader(sandbox), Stream(sandbox, joins=ID)
+    second.send(small(b"f", b"x"), record(DONE, counts(2, 1)))
+    with fails(grpc.StatusCode.DATA_LOSS):
+        second.end()
+    with fails(grpc.StatusCode.DATA_LOSS):
+        list(first.call)
+
+
+def test_who_may_join(sandbox):
+    with fails(grpc.StatusCode.NOT_FOUND):
+        Stream(sandbox, joins=ID).end()
+    with fails(grpc.StatusCode.INVALID_ARGUMENT):
+        Stream(sandbox, path="tree", direction=UPLOAD, id=b"short").end()
+    first = leader(sandbox)
+    with fails(grpc.StatusCode.NOT_FOUND):
+        Stream(sandbox, joins=bytes(16)).end()
+    with fails(grpc.StatusCode.ALREADY_EXISTS):
+        Stream(sandbox, path="tree", direction=UPLOAD, id=ID).end()
+    with fails(grpc.StatusCode.FAILED_PRECONDITION):
+        Stream(sandbox, joins=ID, protocol=2).end()
+    streams = [Stream(sandbox, joins=ID) for _ in range(15)]
+    for one in streams:
+        one.until(READY)
+    with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "16 streams"):
+        Stream(sandbox, joins=ID).end()
+    first.send(record(WALKED), record(DONE, counts()))
+    first.end()
+    for one in streams:
+        with fails(grpc.StatusCode.CANCELLED):
+            one.end()
+    with fails(grpc.StatusCode.NOT_FOUND):
+        Stream(sandbox, joins=ID).end()
+
+
+def test_a_target_joins(sandbox):
+    """Files go to whoever is ready, and each of them once."""
+    sandbox.tree.mkdir()
+    for i in range(40):
+        (sandbox.tree / f"f{i}").write_bytes(bytes([i]) * 300_000)
+    first = leader(sandbox, DOWNLOAD)
+    second = Stream(sandbox, joins=ID)
+    second.send(record(READY))
+    time.sleep(0.5)  # it has nothing to say to that
+    first.send(record(LISTED))
+    first.until(SPREAD)
+    second.until(DONE)
+    files = [body for kind, body in records_of(second.got) if kind == FILE]
+    literal = sum(len(body) for kind, body in records_of(second.got) if kind == LITERAL)
+    assert 0 < len(files) < 40 and literal == 300_000 * len(files)
+    with fails(grpc.StatusCode.DATA_LOSS):
+        second.send(record(RECEIPT, counts(1)))
+        second.end()
+    with fails(grpc.StatusCode.DATA_LOSS):
+        list(first.call)
 
 
 def test_sources_are_checked(sandbox):

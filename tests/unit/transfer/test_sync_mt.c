@@ -18,6 +18,7 @@
 #include "support/alloc.h"
 #include "support/leak.h"
 #include "transfer/sync_peer.h"
+#include "transfer/sync_team.h"
 
 #define PIPE_SIZE ((size_t)512 << 10)
 
@@ -180,7 +181,8 @@ static int teardown(void **state)
 	return r;
 }
 
-static void sync_them(struct trees *t, const struct sync_options *o)
+static void sync_them_with(
+    struct trees *t, const struct sync_options *from, const struct sync_options *to)
 {
 	struct pipe there, back;
 	pthread_t thread;
@@ -189,13 +191,67 @@ static void sync_them(struct trees *t, const struct sync_options *o)
 	pipe_open(&there);
 	pipe_open(&back);
 	alloc_release();
-	t->from = (struct end){ &back, &there, t->source, .options = *o, .run = sync_source };
-	t->to = (struct end){ &there, &back, t->target, .options = *o, .run = sync_target };
+	t->from = (struct end){ &back, &there, t->source, .options = *from, .run = sync_source };
+	t->to = (struct end){ &there, &back, t->target, .options = *to, .run = sync_target };
 	assert_int_equal(pthread_create(&thread, NULL, end_main, &t->from), 0);
 	end_main(&t->to);
 	pthread_join(thread, NULL);
 	pipe_free(&there);
 	pipe_free(&back);
+}
+
+static void sync_them(struct trees *t, const struct sync_options *o)
+{
+	sync_them_with(t, o, o);
+}
+
+/* With more streams, whose calls are there before they are asked for. */
+
+static int run_source(int root, const struct sync_options *o, const struct sync_link *link,
+    struct sync_counts *c, struct err *err)
+{
+	(void)root;
+	return sync_source_stream(o->team, link, c, err);
+}
+
+static int run_target(int root, const struct sync_options *o, const struct sync_link *link,
+    struct sync_counts *c, struct err *err)
+{
+	(void)root;
+	return sync_target_stream(o->team, link, c, err);
+}
+
+#define STREAMS 3
+
+static void sync_in_streams(struct trees *t, const struct sync_options *o)
+{
+	struct sync_options from = *o, to = *o;
+	struct end ends[STREAMS][2];
+	struct pipe pipes[STREAMS][2];
+	pthread_t threads[STREAMS][2];
+	struct err err = { 0 };
+
+	from.team = sync_team_create(&err);
+	to.team = sync_team_create(&err);
+	for (size_t i = 0; i < STREAMS; i++) {
+		pipe_open(&pipes[i][0]);
+		pipe_open(&pipes[i][1]);
+		ends[i][0] = (struct end){ &pipes[i][1], &pipes[i][0], -1, .options = from,
+			.run = run_source };
+		ends[i][1] = (struct end){ &pipes[i][0], &pipes[i][1], -1, .options = to,
+			.run = run_target };
+		for (size_t k = 0; k < 2; k++)
+			assert_int_equal(
+			    pthread_create(&threads[i][k], NULL, end_main, &ends[i][k]), 0);
+	}
+	sync_them_with(t, &from, &to);
+	for (size_t i = 0; i < STREAMS; i++)
+		for (size_t k = 0; k < 2; k++) {
+			pthread_join(threads[i][k], NULL);
+			pipe_free(&pipes[i][k]);
+		}
+	sync_team_release(from.team);
+	sync_team_release(to.team);
 }
 
 static void sync_well(struct trees *t, const struct sync_options *o)
@@ -513,6 +569,58 @@ static void what_is_written_in_one_tick_is_seen(void **state)
 	assert_same_file(t, "f");
 }
 
+static void fill_forest(int root)
+{
+	char path[64];
+
+	for (uint32_t i = 0; i < 1600; i++) {
+		snprintf(path, sizeof(path), "d%u", i % 9);
+		mkdirat(root, path, 0755);
+		snprintf(path, sizeof(path), "d%u/f%u", i % 9, i);
+		write_random(root, path, i % 4000, i);
+	}
+	for (uint32_t i = 0; i < 8; i++) {
+		snprintf(path, sizeof(path), "large%u", i);
+		write_random(root, path, 1000000, i);
+	}
+	assert_int_equal(linkat(root, "large0", root, "z", 0), 0);
+}
+
+static void several_streams(void **state)
+{
+	const struct sync_options o = { .prune = true };
+	struct trees *t = *state;
+
+	fill_forest(t->source);
+	write_text(t->target, "d3", "a directory there");
+	write_text(t->target, "extra", "x");
+	sync_in_streams(t, &o);
+	assert_int_equal(t->from.result | t->to.result, 0);
+	assert_int_equal(t->from.counts.files, 1608);
+	assert_int_equal(t->to.counts.files, 1608);
+	assert_int_equal(t->from.counts.bytes, t->from.counts.literal);
+	assert_int_equal(t->from.counts.deleted, 1);
+	for (char name[] = "large0"; name[5] < '8'; name[5]++)
+		assert_same_file(t, name);
+	assert_same_file(t, "d8/f1592");
+	assert_int_equal(inode_of(t->target, "large0"), inode_of(t->target, "z"));
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.same, 1608 + 1 + 9);
+
+	/* Patches, with the sums of what is there. */
+	for (char name[] = "large0"; name[5] < '8'; name[5]++) {
+		int fd = openat(t->source, name, O_WRONLY | O_CLOEXEC);
+		assert_int_equal(pwrite(fd, name, 6, 500000), 6);
+		close(fd);
+	}
+	sync_in_streams(t, &o);
+	assert_int_equal(t->from.result | t->to.result, 0);
+	assert_int_equal(t->from.counts.files, 8);
+	assert_true(t->from.counts.literal < 50000);
+	sync_well(t, &o);
+	assert_int_equal(t->from.counts.same, 1608 + 1 + 9);
+}
+
 static void try_without_memory(void *cookie)
 {
 	struct trees *t = cookie;
@@ -561,6 +669,7 @@ int main(void)
 		TREES(names_of_one_file_stay_that),
 		TREES(holes_attributes_and_times_of_directories),
 		TREES(what_is_written_in_one_tick_is_seen),
+		TREES(several_streams),
 		TREES(no_memory),
 	};
 
