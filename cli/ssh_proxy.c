@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "cli/signals.h"
 #include "cli/stdio.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
@@ -13,6 +14,7 @@ struct proxy {
 	struct framed *call; /* NULL: over */
 	struct stdio *in, *out;
 	size_t overhead; /* bytes of the first message that have not left */
+	struct signals signals;
 	struct err err;
 };
 
@@ -32,6 +34,16 @@ static void fail(struct proxy *p, const struct err *why)
 	p->call = NULL;
 	if (!p->wait.done)
 		session_done(&p->wait, &p->err);
+}
+
+/* ssh ends its proxy with a signal when it has no more use for it: that is no failure. */
+static void on_signal(void *cookie, int number)
+{
+	struct proxy *p = cookie;
+
+	(void)number;
+	if (!p->wait.done)
+		session_done(&p->wait, NULL);
 }
 
 /* Standard input. */
@@ -151,7 +163,7 @@ static int start(struct proxy *p, const char *sandbox, const char *token, struct
 	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/ForwardTcp" };
 	struct rpc_client *client = session_client(s, err);
 
-	if (client == NULL ||
+	if (client == NULL || signals_watch(&p->signals, session_loop(s), on_signal, p, err) != 0 ||
 	    (p->call = framed_call(client, &call, NULL, &call_ops, p, err)) == NULL ||
 	    send_init(p, sandbox, token, err) != 0)
 		return -1;
@@ -173,5 +185,6 @@ int ssh_proxy_run(struct session *s, const char *sandbox, const char *token, str
 		framed_cancel(p.call, NULL);
 	stdio_free(p.in);
 	stdio_free(p.out);
+	signals_free(&p.signals);
 	return r;
 }

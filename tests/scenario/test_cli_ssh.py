@@ -5,6 +5,7 @@ import stat
 import subprocess
 
 import pytest
+from conftest import wait_until
 from towline_cli import ssh_box as box  # noqa: F401
 
 
@@ -12,7 +13,8 @@ from towline_cli import ssh_box as box  # noqa: F401
 def ended(box):
     """Whatever a tool did: its session is revoked, its key gone."""
     yield
-    assert [s for s in box("-o", "json", "ssh-session", "list").json] == []
+    # ssh does not wait for its proxy.
+    wait_until(lambda: box("-o", "json", "ssh-session", "list").json == [], 10, "there is no session")
     assert not list(box.state.glob("ssh/run-*"))
 
 
