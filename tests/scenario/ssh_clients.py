@@ -51,8 +51,9 @@ def on_terminal(command, rows, columns):
     with contextlib.suppress(OSError):  # EIO: nobody has the other side
         while more := os.read(fd, 4096):
             seen += more
-    os.close(fd)
+    # Some let go of the terminal before they end; to close it then would kill them.
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(fd)
     if code != 0:
         raise subprocess.CalledProcessError(code, command, seen)
     return seen.decode()
