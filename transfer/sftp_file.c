@@ -1,7 +1,11 @@
 /* What SFTP does to an open file. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -40,13 +44,27 @@ static int open_flags(uint32_t portable)
 	return flags;
 }
 
-/* Files, and devices like /dev/null. */
+/* Not what some process has open, by its link in /proc: some of them are our own. */
+static int open_path(int dir, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = { .flags = (unsigned)flags,
+		.mode = flags & O_CREAT ? mode : 0,
+		.resolve = RESOLVE_NO_MAGICLINKS };
+
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+/* Files, and devices like /dev/null. Of /proc nothing: there we are "self", and our memory is
+ * none of the client's business. */
 static enum sftp_status check_kind(struct sftp *s, int fd)
 {
+	struct statfs fs;
 	struct stat st;
 
-	if (fstat(fd, &st) != 0)
+	if (fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0)
 		return sftp_fail(s, errno);
+	if (fs.f_type == PROC_SUPER_MAGIC)
+		return sftp_refuse(s, "No files of /proc are served; run a command that reads it");
 	if (S_ISDIR(st.st_mode))
 		return sftp_refuse(s, "Is a directory");
 	if (S_ISREG(st.st_mode) || S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))
@@ -77,7 +95,7 @@ enum sftp_status sftp_open(struct sftp *s)
 	if (s->handles.count == SFTP_HANDLES_MAX)
 		return sftp_refuse(s, "Too many open files");
 	mode_t mode = a.flags & SFTP_ATTR_PERMISSIONS ? a.permissions & 07777 : 0666;
-	int fd = openat(s->env->workdir, s->path[0], open_flags(flags), mode);
+	int fd = open_path(s->env->workdir, s->path[0], open_flags(flags), mode);
 	if (fd < 0)
 		return sftp_fail(s, errno);
 	enum sftp_status status = check_kind(s, fd);
