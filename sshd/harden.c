@@ -113,6 +113,7 @@ static const struct sock_filter head[] = {
 	ALLOW(writev),
 	ALLOW(sendto),
 	ALLOW(sendmsg),
+	ALLOW(sendmmsg), /* a resolver's */
 	ALLOW(epoll_ctl),
 	ALLOW(epoll_pwait),
 	ALLOW(ppoll),

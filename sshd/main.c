@@ -318,10 +318,23 @@ static int exempt(struct penalties *p, const struct config_list_value *list, str
 	return 0;
 }
 
+/* Nothing more is opened from here. What looks names up loads its parts when it is first
+ * asked, so that is done before. */
+static int harden(const char *gateway, struct err *err)
+{
+	struct address address;
+
+	if (address_parse(gateway, &address, err) != 0)
+		return -1;
+	bool is_name = !address.is_unix && !address.is_numeric;
+	if (is_name)
+		address_resolve(&address, NULL); /* it may be known later */
+	return harden_late(is_name, err);
+}
+
 static int start(struct process *p, const struct options *o, struct err *err)
 {
 	const int kept[] = { (int)o->listen_fd, (int)o->parent_fd, -1 };
-	struct address gateway;
 
 	/* The files may be named by inherited descriptors, which are closed after. */
 	if (read_token(p, o->token_file, err) != 0 || read_host_key(p, o, err) != 0)
@@ -332,9 +345,9 @@ static int start(struct process *p, const struct options *o, struct err *err)
 	    exempt(p->sshd.penalties, &o->exempt, err) != 0)
 		return -1;
 	if (watch_parent(p, o, err) != 0 || reach_gateway(p, o, err) != 0 ||
-	    listen_at(p, o, err) != 0 || address_parse(o->gateway, &gateway, err) != 0)
+	    listen_at(p, o, err) != 0)
 		return -1;
-	return harden_late(!gateway.is_unix && !gateway.is_numeric, err);
+	return harden(o->gateway, err);
 }
 
 static int serve(const struct options *o)
