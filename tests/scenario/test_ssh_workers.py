@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import grpc
@@ -93,6 +94,33 @@ def test_login(gateway, tmp_path):
     wait_until(
         lambda: sessions.list(include_ended=True).sessions[0].connections == 0, 5, "it is gone"
     )
+
+
+def through_forward(gateway, made, folder, *command):
+    """ssh as upstream's client runs it: a ProxyCommand, a token and no key."""
+    known = folder / "known_hosts"
+    known.write_text(f"box {made.host_key}\n")
+    proxy = pathlib.Path(__file__).with_name("upstream_proxy.py")
+    return [
+        "ssh", "-F", "none", "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes",
+        "-o", "StrictHostKeyChecking=yes", "-o", "PubkeyAuthentication=no",
+        "-o", f"ProxyCommand={sys.executable} {proxy} {gateway.target} box {made.token}",
+        *command, "sandbox@box",
+    ]  # fmt: skip
+
+
+def test_upstreams_way(gateway, tmp_path):
+    sessions = ssh_sessions.Sessions(gateway)
+    made = sessions.create()
+    command = through_forward(gateway, made, tmp_path, "-N")
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as client:
+        wait_until(lambda: sessions.list().sessions[0].connections == 1, 10, "it is counted")
+        sessions.revoke(session_id=made.session_id)
+        said = client.communicate(timeout=5)[1]
+        assert client.returncode == 255
+        assert b"revoked" in said, said
+    done = subprocess.run(command, capture_output=True, timeout=20)
+    assert done.returncode == 255 and b"UNAUTHENTICATED" in done.stderr, done.stderr
 
 
 def test_killed_worker_comes_back(gateway):
