@@ -10,13 +10,12 @@
 static struct ssh_session *find(struct ssh_sessions *s, const char *id, struct err *err)
 {
 	struct ssh_session *x = map_get(s->by_id, id);
+	enum ssh_end why;
 
 	if (x == NULL)
 		err_set(err, GRPC_UNAUTHENTICATED, "there is no SSH session %.16s", id);
-	else if (x->why != SSH_END_NONE)
-		err_set(err, GRPC_UNAUTHENTICATED, "%s", ssh_end_text(x->why));
-	else if (ssh_session_is_late(s, x->expires_ms, x->deadline_ms))
-		err_set(err, GRPC_UNAUTHENTICATED, "%s", ssh_end_text(SSH_END_EXPIRED));
+	else if ((why = ssh_session_over(s, x)) != SSH_END_NONE)
+		err_set(err, GRPC_UNAUTHENTICATED, "%s", ssh_end_text(why));
 	else
 		return x;
 	return NULL;
@@ -105,9 +104,7 @@ enum ssh_end ssh_access_opened(struct ssh_sessions *s, const char *id)
 		open_one(&x->owner->count);
 		s->stats.connections++;
 		x->used = true;
-		why = x->why;
-		if (why == SSH_END_NONE && ssh_session_is_late(s, x->expires_ms, x->deadline_ms))
-			why = SSH_END_EXPIRED;
+		why = ssh_session_over(s, x);
 	}
 	pthread_rwlock_unlock(&s->lock);
 	return why;

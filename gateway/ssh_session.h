@@ -3,6 +3,7 @@
 #define GATEWAY_SSH_SESSION_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "base/map.h"
@@ -40,9 +41,10 @@ struct ssh_session {
 	int64_t created_ms, expires_ms, ended_ms;
 	uint64_t deadline_ms; /* monotonic */
 	enum ssh_end why;
-	bool used;      /* somebody was let in */
-	bool unwritten; /* among the changed */
-	size_t live_at; /* its place among the live */
+	bool used;        /* somebody was let in */
+	atomic_bool late; /* somebody saw that its time was up */
+	bool unwritten;   /* among the changed */
+	size_t live_at;   /* its place among the live */
 	struct ssh_count count;
 	uint64_t bytes_in, bytes_out;
 };
@@ -73,11 +75,13 @@ struct ssh_sessions {
 	struct ssh_list changed; /* memory is ahead of the store */
 	struct ssh_live *live;
 	size_t live_count, live_cap, over_count;
+	atomic_bool any_late;            /* of the live; for the next sweep */
 	struct ssh_sessions_stats stats; /* of what is counted only */
 };
 
-/* The time by both clocks is up. */
-bool ssh_session_is_late(const struct ssh_sessions *, int64_t expires_ms, uint64_t deadline_ms);
+/* Why it is no more: it has ended, or its time is up, which then is for good, whatever
+ * becomes of the clocks before the next sweep. Under the lock. */
+enum ssh_end ssh_session_over(struct ssh_sessions *, struct ssh_session *);
 
 /* It differs from its row: to be written soon. Under the lock. */
 void ssh_session_note(struct ssh_sessions *, struct ssh_session *);

@@ -40,9 +40,22 @@ uint64_t ssh_session_monotonic(const struct ssh_sessions *s)
 					: loop_now_us() / 1000;
 }
 
-bool ssh_session_is_late(const struct ssh_sessions *s, int64_t expires_ms, uint64_t deadline_ms)
+static bool is_late(const struct ssh_sessions *s, const struct ssh_session *x)
 {
-	return ssh_session_wall(s) >= expires_ms || ssh_session_monotonic(s) >= deadline_ms;
+	return ssh_session_wall(s) >= x->expires_ms || ssh_session_monotonic(s) >= x->deadline_ms;
+}
+
+enum ssh_end ssh_session_over(struct ssh_sessions *s, struct ssh_session *x)
+{
+	if (x->why != SSH_END_NONE)
+		return x->why;
+	if (!atomic_load(&x->late)) {
+		if (!is_late(s, x))
+			return SSH_END_NONE;
+		atomic_store(&x->late, true);
+		atomic_store(&s->any_late, true);
+	}
+	return SSH_END_EXPIRED;
 }
 
 /* The table. All of it under the lock. */
@@ -280,11 +293,13 @@ static void end_late(struct ssh_sessions *s)
 {
 	int64_t wall = ssh_session_wall(s);
 	uint64_t monotonic = ssh_session_monotonic(s);
+	bool any_late = atomic_exchange(&s->any_late, false);
 
 	for (size_t i = 0; i < s->live_count;) {
 		struct ssh_live *l = &s->live[i];
 
-		if (wall >= l->expires_ms || monotonic >= l->deadline_ms)
+		if (wall >= l->expires_ms || monotonic >= l->deadline_ms ||
+		    (any_late && atomic_load(&l->session->late)))
 			finish(s, l->session, SSH_END_EXPIRED); /* another takes its place */
 		else
 			i++;
@@ -527,11 +542,11 @@ static int revoke(struct ssh_sessions *s, struct ssh_session *x, struct err *err
 {
 	if (x == NULL)
 		return err_set(err, GRPC_NOT_FOUND, "there is no such SSH session");
-	if (x->why == SSH_END_NONE && !ssh_session_is_late(s, x->expires_ms, x->deadline_ms))
+	if (ssh_session_over(s, x) == SSH_END_NONE)
 		finish(s, x, SSH_END_REVOKED);
 	else if (x->why != SSH_END_REVOKED || !x->unwritten)
 		return err_set(err, GRPC_NOT_FOUND, "SSH session %s has ended already: %s", x->id,
-		    ssh_end_text(x->why != SSH_END_NONE ? x->why : SSH_END_EXPIRED));
+		    ssh_end_text(ssh_session_over(s, x)));
 	while (x->unwritten)
 		if (write_some(s, err) < 0)
 			return -1;
@@ -602,7 +617,7 @@ static void show(const struct ssh_session *x, struct ssh_shown *shown)
 void ssh_sessions_each(struct ssh_sessions *s, uint64_t after,
     bool (*each)(void *cookie, const struct ssh_shown *), void *cookie)
 {
-	const struct ssh_session *x;
+	struct ssh_session *x;
 	bool more = true;
 
 	pthread_rwlock_rdlock(&s->lock);
@@ -612,9 +627,7 @@ void ssh_sessions_each(struct ssh_sessions *s, uint64_t after,
 		if (x->serial <= after)
 			continue;
 		show(x, &shown);
-		/* Time is up between two sweeps. */
-		if (x->why == SSH_END_NONE && ssh_session_is_late(s, x->expires_ms, x->deadline_ms))
-			shown.why = SSH_END_EXPIRED;
+		shown.why = ssh_session_over(s, x);
 		more = each(cookie, &shown);
 	}
 	pthread_rwlock_unlock(&s->lock);

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import struct
 import threading
 import time
 
@@ -11,6 +12,7 @@ import pytest
 import ssh_sessions
 from conftest import fails, wait_until
 from openshell._proto import openshell_pb2 as pb
+from shims import Shim
 from ssh_stand_in import Endpoint
 
 CODE = grpc.StatusCode
@@ -237,6 +239,48 @@ def test_told_of_the_end(place):
     assert streams[0].next().ended.session_id == made.session_id
     streams[0].opened(10, "f" * 16)
     assert streams[0].next().ended.session_id == "f" * 16
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """Sets the wall clock of gateways that are started from now on, by so many seconds."""
+    shim = Shim("clock", tmp_path)
+    for name, value in shim.env.items():
+        monkeypatch.setenv(name, value)
+
+    def ahead(seconds):
+        shim.map[:8] = struct.pack("<q", seconds)
+
+    yield ahead
+    shim.close()
+
+
+@pytest.mark.parametrize("days", [2, -2])
+def test_clock_is_set(clock, make_gateway, tmp_path, days):
+    """Set forward, what it shows counts; set back, what has passed does."""
+    place = Place(make_gateway, tmp_path)
+    stream = place.endpoint.attend()
+    made = place.create(ttl_seconds=2 if days < 0 else 900)
+    until = time.monotonic() + 2
+    place.endpoint.offer(made, place.key)
+    stream.opened(1, made.session_id)
+    clock(days * 86400)
+    if days < 0:
+        assert place.endpoint.offer(made, place.key).time_left.ToMilliseconds() <= 2000
+        time.sleep(max(0, until - time.monotonic()))
+    with fails(CODE.UNAUTHENTICATED, "expired"):
+        place.endpoint.offer(made, place.key)
+    event = stream.next().ended
+    assert event.session_id == made.session_id and "expired" in event.reason
+    clock(0)
+    with fails(CODE.UNAUTHENTICATED, "expired"):
+        place.endpoint.offer(made, place.key)
+    time.sleep(1)  # two sweeps: it is written down that it ended
+    place.gateway.kill()
+    place.gateway.start()
+    place.endpoint = Endpoint(place.gateway, place.tokens["sshd-test"])
+    with fails(CODE.UNAUTHENTICATED):  # or forgotten, since it ended days ago
+        place.endpoint.offer(made, place.key)
 
 
 def test_told_of_deletion(place):

@@ -268,6 +268,24 @@ static void test_wall_clock_forward_and_back(void **state)
 	assert_int_equal(try(f, &m, true, "expired"), GRPC_UNAUTHENTICATED);
 }
 
+/* Nor does anything when nobody has come to sweep in between. */
+static void test_seen_once(void **state)
+{
+	struct fixture *f = *state;
+	struct ssh_made m = make(f), other = make(f);
+
+	f->wall += 2 * DAY;
+	assert_int_equal(try(f, &m, false, "expired"), GRPC_UNAUTHENTICATED);
+	f->wall -= 2 * DAY;
+	assert_int_equal(try(f, &m, true, "expired"), GRPC_UNAUTHENTICATED);
+	assert_int_equal(try(f, &other, true, ""), GRPC_OK);
+	sweep(f);
+	close_all(f);
+	open_all(f);
+	assert_int_equal(try(f, &m, true, "expired"), GRPC_UNAUTHENTICATED);
+	assert_int_equal(try(f, &other, true, ""), GRPC_OK);
+}
+
 /* Back: it ends when its time is up all the same. */
 static void test_wall_clock_back(void **state)
 {
@@ -462,6 +480,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_token, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time_is_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wall_clock_forward_and_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_seen_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wall_clock_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop_sandbox, setup, teardown),
