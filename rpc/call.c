@@ -220,6 +220,12 @@ bool call_check_request(struct rpc_call *c)
 	return false;
 }
 
+/* By trailers alone. */
+static bool is_refused(const struct rpc_call *c)
+{
+	return c->heads.has_status && c->heads.grpc_status != GRPC_OK;
+}
+
 static void on_head(struct h2_stream *s)
 {
 	struct rpc_call *c = call_of(s);
@@ -232,7 +238,7 @@ static void on_head(struct h2_stream *s)
 	if (c->is_server) {
 		if (call_check_request(c))
 			conn_on_call(c->conn, c);
-	} else if (c->ops != NULL && c->ops->headers != NULL) {
+	} else if (c->ops != NULL && c->ops->headers != NULL && !is_refused(c)) {
 		c->ops->headers(c->cookie, &c->meta);
 	}
 }

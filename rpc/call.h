@@ -36,7 +36,8 @@ struct rpc_conn;
 #define RPC_DEADLINE_NONE  UINT64_MAX
 
 struct rpc_call_ops {
-	/* Client: the response headers. NULL if of no interest. */
+	/* Client: the response headers; not of a call that is refused by trailers alone. NULL
+	 * if of no interest. */
 	void (*headers)(void *cookie, const struct rpc_meta *);
 
 	/* Body bytes; the receiver owns the slice. Never after end(). */

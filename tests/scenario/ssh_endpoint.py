@@ -101,11 +101,14 @@ class StandInGateway:
                 self.message("SshEndpointEvent").SerializeToString,
             ),
         }
-        self.server = grpc.server(futures.ThreadPoolExecutor(32))
+        self.server = self.make_server()
         service = grpc.method_handlers_generic_handler("towline.v1.SshEndpoint", handlers)
         self.server.add_generic_rpc_handlers((service,))
         self.server.add_insecure_port(self.address)
         self.server.start()
+
+    def make_server(self):
+        return grpc.server(futures.ThreadPoolExecutor(32))
 
     def stop(self):
         with self.lock:
@@ -200,10 +203,10 @@ class StandInGateway:
 class Endpoint:
     """The process, and clients of it."""
 
-    def __init__(self, folder, *flags, host="127.0.0.1"):
+    def __init__(self, folder, *flags, host="127.0.0.1", gateway=None):
         self.folder = folder
         self.host = host
-        self.gateway = StandInGateway(folder)
+        self.gateway = gateway or StandInGateway(folder)
         self.gateway.start()
         self.host_key = new_key()
         self.log_path = folder / "sshd.log"

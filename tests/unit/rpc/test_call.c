@@ -574,6 +574,8 @@ static void answered(
 		peer_headers(&m->peer, PEER_END_STREAM, 1, trailers);
 	net_expect(&m->net, &m->call, code, NULL);
 	assert_true(m->call.ended);
+	if (code == GRPC_NOT_FOUND) /* it comes with trailers alone */
+		assert_false(m->call.headers);
 	net_call_free(&m->call);
 	end_mute(m);
 }

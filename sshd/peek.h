@@ -1,0 +1,31 @@
+/*
+ * sshd/peek.h: what libssh has read of a client's request and has no function to ask for.
+ *
+ * libssh 0.10 keeps the terminal modes of a pty-req, and the largest packet that the opener
+ * of a channel takes, in a structure that it does not publish. Both matter: a shell without
+ * modes behaves oddly, and a packet size of 10 makes ssh_channel_write() send empty packets
+ * for ever. The structure is described here as 0.10.6 has it, and looked at only where what
+ * stands around the field is what libssh's own functions say.
+ */
+#ifndef SSHD_PEEK_H
+#define SSHD_PEEK_H
+
+#include <libssh/libssh.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A pty-req; of a window-change the sizes alone. */
+struct peek_pty {
+	const char *term; /* may be NULL */
+	uint32_t cols, rows, width, height;
+	const uint8_t *modes; /* NULL: none, or this is another libssh */
+	size_t modes_len;
+};
+
+/* Good as long as the message. */
+void peek_pty(ssh_message, struct peek_pty *);
+
+/* Of a request to open a channel; 0: this is another libssh. */
+uint32_t peek_packet_max(ssh_message);
+
+#endif

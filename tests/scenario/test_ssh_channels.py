@@ -1,0 +1,564 @@
+"""Channels of SSH by OpenSSH's client and by packets: commands, files, forwards, and their ends."""
+
+import contextlib
+import hashlib
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import fcntl
+import threading
+import time
+
+import pytest
+from conftest import settles, wait_until
+from openshell._proto import openshell_pb2 as pb
+from raw_ssh import (
+    CHANNEL_OPEN_CONFIRMATION,
+    CHANNEL_OPEN_FAILURE,
+    channel_open,
+    string,
+    take_string,
+)
+from ssh_box import box  # noqa: F401
+from test_forward import echo, service
+
+WINDOW_ADJUST, DATA, EXTENDED_DATA, EOF, CLOSE, REQUEST, SUCCESS, FAILURE = range(93, 101)
+GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE = 80, 81, 82
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "large"
+    path.write_bytes(os.urandom(100 * MIB))
+    return path
+
+
+def digest_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Commands.
+
+
+def test_exit_code_and_outputs(box):
+    assert box.run("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+    assert box.run("true") == (0, b"", b"")
+    assert box.run("exit 255")[0] == 255
+    assert box.run("no-such-program")[0] == 127
+
+
+def test_command_is_verbatim(box):
+    assert box.run("printf '%s|' \"a  b\" 'c\"d' $((1+1))")[1] == b'a  b|c"d|2|'
+
+
+def test_input_and_shell(box):
+    assert box.run("cat", stdin=b"in") == (0, b"in", b"")
+    code, out, _ = box.run(stdin=b"echo shell=$0\nexit 9\n")
+    assert code == 9 and b"shell=-" in out
+
+
+def test_environment(box, monkeypatch):
+    for name, value in {"LANG": "de_DE.UTF-8", "LC_ALL": "C.UTF-8", "SECRET": "x", "LD_PRELOAD2": "y"}.items():
+        monkeypatch.setenv(name, value)
+    options = ("-o", "SendEnv LANG LC_* SECRET LD_PRELOAD2")
+    assert box.run("echo $LANG,$LC_ALL,$SECRET,$LD_PRELOAD2", options=options)[1] == b"de_DE.UTF-8,C.UTF-8,,\n"
+
+
+def test_end_by_a_signal(box):
+    raw = box.raw()
+    assert command(raw, "kill -TERM $$")[1] == ("exit-signal", "TERM")
+    assert command(raw, "exit 7", number=1)[1] == ("exit-status", 7)
+
+
+def test_signals(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("trap 'echo got; exit 4' USR1; echo ready; while :; do sleep 0.1; done"))
+    read_data(raw, b"ready\n")
+    for name in ("NO-SUCH", "STOP", "USR1"):
+        request(raw, theirs, "signal", string(name), reply=False)
+    got = drain(raw)
+    assert got.out == b"got\n" and got.end == ("exit-status", 4)
+
+
+def test_terminal(box):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 22, 77, 0, 0))
+    modes = termios.tcgetattr(slave)
+    modes[6][termios.VINTR] = b"\x07"
+    termios.tcsetattr(slave, termios.TCSANOW, modes)
+    line = box.words("stty size; stty -a; test -t 2 && tty; echo $TERM; read x; stty size; read y", options=("-tt",))
+    process = subprocess.Popen(line, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                               env={**os.environ, "TERM": "vt100"})
+    out = read_terminal(master, b"vt100")
+    assert b"22 77" in out and b"intr = ^G" in out and b"/dev/pts/" in out
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+    process.send_signal(signal.SIGWINCH)
+    time.sleep(0.3)
+    os.write(master, b"\n")
+    assert b"33 99" in read_terminal(master, b"33 99")
+    time.sleep(0.3)  # the shell reads again
+    os.write(master, b"\x07")  # the key that interrupts
+    read_until_exit(process, master)
+    assert process.returncode in (130, 255)
+    os.close(master)
+    os.close(slave)
+
+
+def test_no_agent_and_no_x11(box):
+    assert box.run("echo [$SSH_AUTH_SOCK][$DISPLAY]", options=("-A", "-X"))[:2] == (0, b"[][]\n")
+
+
+def test_client_goes_and_the_command_ends(box):
+    mark = box.work / "mark"
+    line = f"exec 2>/dev/null; trap 'echo ended > {mark}; exit' TERM; echo ready; while :; do sleep 0.1; done"
+    process = subprocess.Popen(box.words(line), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_until(mark.exists, 10, "the command has heard of it")
+
+
+# Bytes.
+
+
+def test_large_both_ways(box, large):
+    want = digest_of(large)
+    with open(large, "rb") as file:
+        up = subprocess.run(box.words("sha256sum"), stdin=file, capture_output=True, timeout=60)
+    assert up.stdout.split()[0].decode() == want
+    down = subprocess.Popen(box.words(f"cat {large}"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert hashlib.file_digest(down.stdout, "sha256").hexdigest() == want
+    down.stdout.close()
+    assert down.wait(10) == 0
+
+
+def test_slow_command_holds_what_is_sent(box, large):
+    """More than the window comes while the command does not read; then it reads all of it."""
+    with open(large, "rb") as file:
+        done = subprocess.run(box.words("sleep 1; sha256sum"), stdin=file, capture_output=True, timeout=60)
+    assert done.stdout.split()[0].decode() == digest_of(large)
+
+
+def test_closed_window_delays_nobody(box):
+    raw = box.raw()
+    theirs = open_session(raw, window=1000)
+    request(raw, theirs, "exec", string("yes"))
+    assert read_some(raw, 1000)
+    before = box.memory_kib()
+    # The same connection, and others.
+    assert command(raw, "echo here", number=1)[0] == b"here\n"
+    assert box.run("echo there")[1] == b"there\n"
+    time.sleep(1.5)  # what waits has been copied out of shared blocks
+    assert box.memory_kib() - before < 8 << 10
+    adjust(raw, theirs, 2000)
+    assert read_some(raw, 2000).startswith(b"y\n")
+
+
+def test_output_before_exit(box):
+    raw = box.raw()
+    theirs = open_session(raw, window=10)
+    request(raw, theirs, "exec", string("printf %030d 7; exit 5"))
+    for _ in range(2):
+        read_some(raw, 10)
+        adjust(raw, theirs, 10)
+    got = drain(raw)
+    assert got.out.endswith(b"7") and got.end == ("exit-status", 5)
+
+
+@pytest.mark.parametrize("packet", [1, 9, 10, 11, 255])
+def test_packets_that_are_too_small(box, packet):
+    raw = box.raw()
+    raw.send(channel_open(packet=packet))
+    assert raw.read_until(CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE)[0] == CHANNEL_OPEN_FAILURE
+    assert command(raw, "echo fine")[0] == b"fine\n"
+
+
+def test_data_beyond_the_window(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("sleep 60"))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(1024):
+            raw.send(bytes([DATA]) + struct.pack(">I", theirs) + string(bytes(30000)))
+    assert raw.read_all()[-1] == 1  # SSH_MSG_DISCONNECT
+    assert box.run("true")[0] == 0
+
+
+# Ends.
+
+
+def test_half_close_of_the_client(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("cat; echo after"))
+    send_data(raw, theirs, b"before\n")
+    raw.send(bytes([EOF]) + struct.pack(">I", theirs))
+    got = drain(raw)
+    assert got.out == b"before\nafter\n" and got.end == ("exit-status", 0)
+
+
+@pytest.mark.parametrize("with_eof", [True, False])
+def test_close_before_the_end(box, with_eof):
+    """What was sent before is still the command's, and it runs on."""
+    target = box.work / "written"
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string(f"cat > {target}; sleep 0.3; echo more >> {target}"))
+    send_data(raw, theirs, b"data\n")
+    if with_eof:
+        raw.send(bytes([EOF]) + struct.pack(">I", theirs))
+    raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
+    raw.read_until(CLOSE)
+    wait_until(lambda: target.exists() and target.read_bytes() == b"data\nmore\n", 10, "all is written")
+
+
+def test_close_of_a_terminal_hangs_up(box):
+    mark = box.work / "hup"
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "pty-req", string("vt100") + struct.pack(">IIII", 80, 24, 0, 0) + string(b"\0"))
+    request(raw, theirs, "exec", string(f"trap 'echo > {mark}; exit' HUP; echo ready; while :; do sleep 0.1; done"))
+    read_data(raw, b"ready")
+    raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
+    wait_until(mark.exists, 10, "the command has heard of it")
+
+
+def test_two_closes_and_data_after(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("cat"))
+    for _ in range(2):
+        raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
+        send_data(raw, theirs, b"late")
+        request(raw, theirs, "exec", string("true"), wait=False)
+    assert command(raw, "echo fine", number=1)[0] == b"fine\n"
+
+
+def test_requests_that_make_no_sense(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    assert not request(raw, theirs, "no-such", b"")
+    assert not request(raw, theirs, "window-change", struct.pack(">IIII", 1, 1, 1, 1))
+    assert not request(raw, theirs, "subsystem", string("no-such"))
+    assert not request(raw, theirs, "env", string("PATH") + string("x"))
+    assert not request(raw, theirs, "env", string("LC_A") + string("\x1b[31m"))
+    assert request(raw, theirs, "env", string("LC_A") + string("x"))
+    assert request(raw, theirs, "exec", string("cat"))
+    for kind in ("exec", "shell", "pty-req", "subsystem"):
+        assert not request(raw, theirs, kind, string("x") + struct.pack(">IIII", 1, 1, 1, 1) + string(b""))
+    assert not request(raw, theirs, "window-change", struct.pack(">IIII", 1, 1, 1, 1))
+
+
+def test_many_channels(box):
+    """64 at once on one connection; the next is refused, until one of them has gone."""
+    raw = box.raw()
+    theirs = [open_session(raw, number=n) for n in range(64)]
+    for number in theirs:
+        assert request(raw, number, "exec", string("cat"))
+    raw.send(channel_open(number=64))
+    assert raw.read_until(CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE)[0] == CHANNEL_OPEN_FAILURE
+    for number in theirs:
+        raw.send(bytes([EOF]) + struct.pack(">I", number))
+        raw.read_until(CLOSE)
+        raw.send(bytes([CLOSE]) + struct.pack(">I", number))
+    assert command(raw, "echo again", number=65)[0] == b"again\n"
+
+
+def test_one_after_the_other(box):
+    """Nothing of a channel stays."""
+    raw = box.raw()
+    assert command(raw, "true")[1] == ("exit-status", 0)
+    pid, count = box.process.pid, len(os.listdir(f"/proc/{box.process.pid}/fd"))
+    for n in range(1, 100):
+        assert command(raw, f"echo {n}", number=n)[0] == f"{n}\n".encode()
+    raw.close()
+    settles(pid, [None] * count)
+
+
+# Files.
+
+
+def test_sftp_and_scp(box, large, tmp_path):
+    want = digest_of(large)
+    for number, old in enumerate(([], ["-O"])):
+        back = tmp_path / f"back{number}"
+        there = f"a b{number}"
+        remote = "{}:" + (there.replace(" ", "\\ ") if old else there)
+        assert box.tool("scp", *old, "-q", str(large), remote).returncode == 0
+        assert digest_of(box.work / there) == want
+        assert box.tool("scp", *old, "-q", remote, str(back)).returncode == 0
+        assert digest_of(back) == want
+    batch = box.tool("sftp", "-b", "-", "{}", input=b"mkdir d\nrename d e\nls -1\n")
+    assert batch.returncode == 0 and b"\ne\n" in batch.stdout
+
+
+def test_scp_of_a_pattern(box, tmp_path):
+    for name in ("x1", "x2", "y"):
+        (box.work / name).write_text(name)
+    assert box.tool("scp", "-O", "-q", "{}:x*", str(tmp_path)).returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("?[12]")) == ["x1", "x2"]
+
+
+def test_rsync(box, tmp_path):
+    tree = tmp_path / "tree"
+    for n in range(300):
+        file = tree / f"d{n % 7}" / f"f{n}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(n * 10))
+    where = f"{box.session.username}@{box.host}:copy/"
+    for source, target in ((f"{tree}/", where), (where, f"{tmp_path}/back/")):
+        subprocess.run(["rsync", "-a", "-e", box.shell_option(), source, target], check=True, timeout=60)
+    assert subprocess.run(["diff", "-r", tree, tmp_path / "back"]).returncode == 0
+
+
+# Forwards.
+
+
+def fetch(port, data):
+    """Says data to an echo, and gives what comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+        sender = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+        sender.start()
+        got = b"".join(iter(lambda: s.recv(MIB), b""))
+        sender.join()
+        return got
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+def test_local_forward(box):
+    data, local = os.urandom(5 * MIB), free_port()
+    with service(echo) as port, box.forwards("-L", f"{local}:127.0.0.1:{port}"):
+        assert fetch(local, b"") == b""
+        assert fetch(local, data) == data
+        with socket.create_connection(("127.0.0.1", local)) as first:
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            assert fetch(local, b"other") == b"other"
+
+
+def socks(local, host, port):
+    s = socket.create_connection(("127.0.0.1", local), timeout=10)
+    s.sendall(b"\x05\x01\x00")
+    assert s.recv(2) == b"\x05\x00"
+    s.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + struct.pack(">H", port))
+    return s, s.recv(10)
+
+
+def test_dynamic_forward(box):
+    local = free_port()
+    with service(echo) as port, box.forwards("-D", str(local)):
+        s, answer = socks(local, "localhost", port)
+        with s:
+            assert answer[1] == 0
+            s.sendall(b"hello")
+            assert s.recv(5) == b"hello"
+        for host in ("10.0.0.1", "example.com"):
+            s, answer = socks(local, host, port)
+            s.close()
+            assert answer[1:2] != b"\0"
+        s, answer = socks(local, "127.0.0.1", free_port())
+        s.close()
+        assert answer[1:2] != b"\0"
+
+
+def test_stdio_forward(box):
+    with service(echo) as port:
+        done = subprocess.run(box.words(options=("-W", f"127.0.0.1:{port}")), input=b"in", capture_output=True,
+                              timeout=20)
+        assert done.stdout == b"in"
+    refused = subprocess.run(box.words(options=("-v", "-W", f"127.0.0.1:{free_port()}")), input=b"",
+                             capture_output=True, timeout=20)
+    assert refused.returncode != 0 and b"nothing answers at 127.0.0.1" in refused.stderr
+
+
+def test_remote_forward(box):
+    data, remote = os.urandom(5 * MIB), free_port()
+    with service(echo) as port, box.forwards("-R", f"{remote}:127.0.0.1:{port}") as control:
+        # The local driver's sandbox has this machine's loopback.
+        assert fetch(remote, data) == data
+        assert fetch(remote, b"") == b""
+        cancel = ["ssh", "-F", "none", "-S", str(control), "-O", "cancel", "-R", f"{remote}:127.0.0.1:{port}", "x"]
+        subprocess.run(cancel, check=True, capture_output=True)
+
+        def is_closed():
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", remote)).close()
+                return False
+            return True
+
+        wait_until(is_closed, 5, "the port is closed")
+
+
+def test_remote_forwards_in_their_order(box):
+    """Answers come as the requests did; 16 ports at most; others' addresses are refused."""
+    raw = box.raw()
+    for host in ["localhost"] * 8 + ["10.0.0.1"] + [""] * 8 + ["localhost"]:
+        raw.send(bytes([GLOBAL_REQUEST]) + string("tcpip-forward") + b"\1" + string(host) + struct.pack(">I", 0))
+    answers = [raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE) for _ in range(18)]
+    granted = [answer[0] == REQUEST_SUCCESS for answer in answers]
+    assert granted == [True] * 8 + [False] + [True] * 8 + [False]
+    ports = [struct.unpack(">I", answer[1:5])[0] for answer in answers if answer[0] == REQUEST_SUCCESS]
+    assert len(set(ports)) == 16
+    raw.send(bytes([GLOBAL_REQUEST]) + string("cancel-tcpip-forward") + b"\1" + string("") + struct.pack(">I", ports[9]))
+    assert raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE)[0] == REQUEST_SUCCESS
+    raw.send(bytes([GLOBAL_REQUEST]) + string("cancel-tcpip-forward") + b"\1" + string("") + struct.pack(">I", ports[0]))
+    assert raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE)[0] == REQUEST_FAILURE
+
+
+def test_connection_from_the_sandbox_that_is_refused(box):
+    raw = box.raw()
+    raw.send(bytes([GLOBAL_REQUEST]) + string("tcpip-forward") + b"\1" + string("localhost") + struct.pack(">I", 0))
+    (port,) = struct.unpack(">I", raw.read_until(REQUEST_SUCCESS)[1:5])
+    for refuse in (True, False):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+            asked = raw.read_until(90)
+            kind, at = take_string(asked, 1)
+            number, _, _ = struct.unpack_from(">III", asked, at)
+            host, at = take_string(asked, at + 12)
+            assert (kind, host) == (b"forwarded-tcpip", b"localhost")
+            assert struct.unpack_from(">I", asked, at) == (port,)
+            if refuse:
+                raw.send(bytes([CHANNEL_OPEN_FAILURE]) + struct.pack(">II", number, 2) + string("no") + string(""))
+                with pytest.raises(ConnectionResetError):
+                    s.recv(1)
+            else:
+                s.sendall(b"early")
+                raw.send(bytes([CHANNEL_OPEN_CONFIRMATION]) + struct.pack(">IIII", number, 5, MIB, 1 << 15))
+                assert read_some(raw, 5) == b"early"
+                send_data(raw, number, b"back")
+                assert s.recv(4) == b"back"
+
+
+# Permissions.
+
+
+@pytest.mark.parametrize("granted", [[1], [2], [3], [4]])
+def test_permissions(box, granted, tmp_path):
+    box.session = box.new_session(permissions=granted)
+    _, out, err = box.run("echo fine")
+    assert (out == b"fine\n") == (1 in granted)
+    assert (b"does not permit commands" in err) == (1 not in granted)
+    _, out, err = box.run("echo fine", options=("-tt",))
+    assert (b"fine" in out) == (2 in granted), err
+    (box.work / "file").write_text("x")
+    for old in ([], ["-O"]):
+        target = tmp_path / f"file{len(old)}"
+        box.tool("scp", *old, "-q", "{}:file", str(target))
+        assert target.exists() == (3 in granted)
+    with service(echo) as port:
+        done = subprocess.run(box.words(options=("-W", f"127.0.0.1:{port}")), input=b"in", capture_output=True,
+                              timeout=20)
+        assert (done.stdout == b"in") == (4 in granted)
+    raw = box.raw()
+    raw.send(bytes([GLOBAL_REQUEST]) + string("tcpip-forward") + b"\1" + string("") + struct.pack(">I", 0))
+    assert (raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE)[0] == REQUEST_SUCCESS) == (4 in granted)
+
+
+def test_sandbox_that_is_stopped(box):
+    box.real.stub.StopSandbox(pb.StopSandboxRequest(name="box"), timeout=30)
+    box.real.wait_phase("box", "STOPPED")
+    code, _, err = box.run("true")
+    assert code == 255 and b"towline: " in err
+
+
+# Packets by hand.
+
+
+class Got:
+    def __init__(self):
+        self.out, self.err, self.end = b"", b"", None
+
+
+def open_session(raw, number=0, window=4 * MIB):
+    raw.send(channel_open(number=number, window=window))
+    answer = raw.read_until(CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE)
+    assert answer[0] == CHANNEL_OPEN_CONFIRMATION
+    return struct.unpack(">II", answer[1:9])[1]
+
+
+def request(raw, channel, kind, more, reply=True, wait=True):
+    raw.send(bytes([REQUEST]) + struct.pack(">I", channel) + string(kind) + bytes([reply]) + more)
+    return reply and wait and raw.read_until(SUCCESS, FAILURE)[0] == SUCCESS
+
+
+def send_data(raw, channel, data):
+    raw.send(bytes([DATA]) + struct.pack(">I", channel) + string(data))
+
+
+def adjust(raw, channel, more):
+    raw.send(bytes([WINDOW_ADJUST]) + struct.pack(">II", channel, more))
+
+
+def read_some(raw, count):
+    """Exactly so much output."""
+    out = b""
+    while len(out) < count:
+        out += take_string(raw.read_until(DATA), 5)[0]
+    assert len(out) == count
+    return out
+
+
+def read_data(raw, text):
+    out = b""
+    while text not in out:
+        out += take_string(raw.read_until(DATA), 5)[0]
+    return out
+
+
+def drain(raw):
+    """All that comes of a channel until it is closed."""
+    got = Got()
+    while True:
+        packet = raw.read_until(DATA, EXTENDED_DATA, REQUEST, CLOSE)
+        if packet[0] == DATA:
+            got.out += take_string(packet, 5)[0]
+        elif packet[0] == EXTENDED_DATA:
+            got.err += take_string(packet, 9)[0]
+        elif packet[0] == CLOSE:
+            return got
+        else:
+            kind, at = take_string(packet, 5)
+            value = (
+                struct.unpack_from(">I", packet, at + 1)[0]
+                if kind == b"exit-status"
+                else take_string(packet, at + 1)[0].decode()
+            )
+            got.end = (kind.decode(), value)
+
+
+def command(raw, line, number=0):
+    """(stdout, how it ended)"""
+    theirs = open_session(raw, number)
+    assert request(raw, theirs, "exec", string(line))
+    got = drain(raw)
+    raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
+    return got.out, got.end
+
+
+def read_terminal(master, text, seconds=10):
+    out, deadline = b"", time.monotonic() + seconds
+    while text not in out and time.monotonic() < deadline:
+        if select.select([master], [], [], 0.2)[0]:
+            out += os.read(master, 65536)
+    return out
+
+
+def read_until_exit(process, master):
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([master], [], [], 0.1)[0]:
+            os.read(master, 65536)
+    assert process.poll() is not None
