@@ -132,15 +132,10 @@ static int parse(struct copy *c, const struct cmd_words *words, struct err *err)
 }
 
 /* One side of each copy, or both, are in a sandbox. 0, or a usage error. */
-static int check_source(const struct cli *cli, const struct options *o, const struct end *source,
-    const struct end *dest)
+static int check_source(const struct cli *cli, const struct end *source, const struct end *dest)
 {
 	bool from = source->kind == END_KIND_REMOTE, to = dest->kind == END_KIND_REMOTE;
 
-	if (from && to && o->exists == TRANSFER_EXISTS_SKIP_IF_SAME)
-		return cli_usage(cli,
-		    "cp: --if-exists skip: not from a sandbox to a sandbox; %s:%s can be replaced",
-		    dest->sandbox, dest->path);
 	if (!from && !to)
 		return cli_usage(cli,
 		    "cp: neither %s nor %s is in a sandbox: what is there is named NAME:PATH",
@@ -153,7 +148,7 @@ static int check(const struct copy *c, const struct options *o)
 	const struct end *dest = &c->ends[c->count - 1];
 
 	for (size_t i = 0; i + 1 < c->count; i++) {
-		int code = check_source(c->cli, o, &c->ends[i], dest);
+		int code = check_source(c->cli, &c->ends[i], dest);
 
 		if (code != CLI_EXIT_OK)
 			return code;

@@ -20,6 +20,7 @@ static void transfer_free(struct transfer *t)
 	fetch_free(t->fetch);
 	put_pieces_free(t->put.pieces);
 	across_free(t->across);
+	twins_free(t->twins);
 	timer_free(t->progress);
 	timer_free(t->put.again);
 	digest_free(t->put.hash);
@@ -49,7 +50,7 @@ static void run_done(struct post *post)
 void transfer_check_done(struct transfer *t)
 {
 	if (t->call != NULL || t->working || t->out != NULL || t->in != NULL || t->fetch != NULL ||
-	    t->put.pieces != NULL || t->across != NULL || t->post.pending)
+	    t->put.pieces != NULL || t->across != NULL || t->twins != NULL || t->post.pending)
 		return;
 	if (t->err.code != GRPC_OK && t->try_again != NULL && t->try_again(t))
 		return;
@@ -92,6 +93,8 @@ void transfer_fail(struct transfer *t, const struct err *err)
 		put_pieces_stop(t->put.pieces, err);
 	if (t->across != NULL)
 		across_stop(t->across, err);
+	twins_free(t->twins);
+	t->twins = NULL;
 	transfer_check_done(t);
 }
 

@@ -1,7 +1,6 @@
 /* The client's copy from one sandbox to another. */
 #include <string.h>
 
-#include "transfer/across.h"
 #include "transfer/client_transfer.h"
 
 static void moved(void *cookie, uint64_t bytes, uint64_t total)
@@ -34,13 +33,8 @@ static void ended(void *cookie, const struct across_result *r, const struct err 
 	transfer_check_done(t);
 }
 
-struct transfer *transfer_across(
-    struct loop *loop, const struct transfer_request *r, struct err *err)
+static int copy(struct transfer *t, const char *const *exclude, struct err *err)
 {
-	struct transfer *t = transfer_create(loop, r, err);
-
-	if (t == NULL)
-		return NULL;
 	struct across_options o = {
 		.client = t->client,
 		.from = { .sandbox = t->sandbox, .path = t->remote },
@@ -48,14 +42,62 @@ struct transfer *transfer_across(
 		.workspace = t->workspace,
 		.tree = t->recursive,
 		.compress = t->compress,
-		.exclude = r->exclude,
+		.exclude = exclude,
 		.no_replace = t->put.exists == TRANSFER_EXISTS_FAIL,
 		.moved = moved,
 		.report = report,
 		.ended = ended,
 		.cookie = t,
 	};
-	if ((t->across = across_start(&o, err)) != NULL)
+
+	t->across = across_start(&o, err);
+	return t->across != NULL ? 0 : -1;
+}
+
+static void compared(void *cookie, const struct twins_result *r, const struct err *err)
+{
+	struct transfer *t = cookie;
+	struct err why = *err;
+
+	twins_free(t->twins);
+	t->twins = NULL;
+	if (r->same) {
+		t->result.same = t->result.has_digest = true;
+		t->result.bytes = r->bytes;
+		t->result.files = 1;
+		memcpy(t->result.digest, r->digest, DIGEST_SIZE);
+	} else if (why.code == GRPC_OK) {
+		copy(t, NULL, &why);
+	}
+	if (why.code != GRPC_OK)
+		t->err = why;
+	transfer_check_done(t);
+}
+
+static int compare(struct transfer *t, struct err *err)
+{
+	struct twins_options o = {
+		.client = t->client,
+		.from = { .sandbox = t->sandbox, .path = t->remote },
+		.to = { .sandbox = t->to_sandbox, .path = t->local },
+		.workspace = t->workspace,
+		.ended = compared,
+		.cookie = t,
+	};
+
+	t->twins = twins_start(&o, err);
+	return t->twins != NULL ? 0 : -1;
+}
+
+struct transfer *transfer_across(
+    struct loop *loop, const struct transfer_request *r, struct err *err)
+{
+	struct transfer *t = transfer_create(loop, r, err);
+	bool compares = !r->recursive && r->exists == TRANSFER_EXISTS_SKIP_IF_SAME;
+
+	if (t == NULL)
+		return NULL;
+	if ((compares ? compare(t, err) : copy(t, r->exclude, err)) == 0)
 		return t;
 	transfer_free_unstarted(t);
 	return NULL;

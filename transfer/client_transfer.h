@@ -10,6 +10,7 @@
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
+#include "transfer/twins.h"
 #include "transfer/ranges.h"
 
 #define PUT_ID_SIZE 33
@@ -74,6 +75,7 @@ struct transfer {
 	struct inflow *in;
 	struct fetch *fetch;   /* of a file's download, instead of a call and a flow */
 	struct across *across; /* likewise, from one sandbox to another */
+	struct twins *twins;   /* before that, with TRANSFER_EXISTS_SKIP_IF_SAME */
 	struct timer *progress;
 	uint64_t moved, total;
 	uint64_t sent; /* bytes the far end says it has sent, of a download */
