@@ -14,6 +14,7 @@
  *	scp_file.c    a file that comes
  *	scp_source.c  -f
  *	scp_match.c   patterns in the names of sources
+ *	scp_serve.c   the call
  */
 #ifndef TRANSFER_SCP_H
 #define TRANSFER_SCP_H

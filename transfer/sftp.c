@@ -1,5 +1,6 @@
 #include "transfer/sftp.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,11 @@ enum sftp_status sftp_fail(struct sftp *s, int sys)
 	return sftp_status_of(sys);
 }
 
+enum sftp_status sftp_result(struct sftp *s, int returned)
+{
+	return returned == 0 ? SFTP_OK : sftp_fail(s, errno);
+}
+
 enum sftp_status sftp_refuse(struct sftp *s, const char *why)
 {
 	s->why = why;
@@ -94,6 +100,23 @@ static int answer(struct sftp *s, enum sftp_status status, struct err *err)
 }
 
 /* Requests. */
+
+struct sftp_handle *sftp_get_handle(struct sftp *s)
+{
+	return sftp_handles_find(&s->handles, sftp_get_bytes(&s->in));
+}
+
+enum sftp_status sftp_no_handle(struct sftp *s)
+{
+	return s->in.bad ? SFTP_BAD_MESSAGE : sftp_refuse(s, "No such handle");
+}
+
+bool sftp_get_two_paths(struct sftp *s)
+{
+	sftp_get_path(&s->in, s->path[0]);
+	sftp_get_path(&s->in, s->path[1]);
+	return !s->in.bad;
+}
 
 /* Opens the packet: ${s->in} is what is behind type and id. */
 static void begin_request(struct sftp *s, const uint8_t *packet, size_t len)

@@ -9,9 +9,11 @@
  *	sftp_handles.c   open files and directories
  *	sftp_file.c      what is done to an open file
  *	sftp_path.c      what is done to a name
+ *	sftp_attrs.c     setting of attributes, of either
  *	sftp_list.c      directories, and lines as of `ls -l`
  *	sftp_extended.c  the extensions of OpenSSH
  *	sftp_wire.c      the fields of packets
+ *	sftp_serve.c     the call
  */
 #ifndef TRANSFER_SFTP_H
 #define TRANSFER_SFTP_H
@@ -98,9 +100,17 @@ typedef enum sftp_status sftp_request(struct sftp *);
 void sftp_begin(struct sftp *, enum sftp_type);
 void sftp_end(struct sftp *);
 
-/* A status for an errno, or with a reason (a constant). */
+/* A status for an errno, for what a system call has returned, or with a reason (a constant). */
 enum sftp_status sftp_fail(struct sftp *, int sys);
+enum sftp_status sftp_result(struct sftp *, int returned);
 enum sftp_status sftp_refuse(struct sftp *, const char *why);
+
+/* The next field, a handle. NULL: sftp_no_handle() says why. */
+struct sftp_handle *sftp_get_handle(struct sftp *);
+enum sftp_status sftp_no_handle(struct sftp *);
+
+/* The next two; false: the packet is bad. */
+bool sftp_get_two_paths(struct sftp *);
 
 sftp_request sftp_open, sftp_close, sftp_read, sftp_fstat, sftp_fsetstat;
 sftp_request sftp_lstat, sftp_stat, sftp_setstat, sftp_remove, sftp_mkdir, sftp_rmdir;

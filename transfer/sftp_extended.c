@@ -14,48 +14,29 @@
 #define READ_ONLY 1
 #define NO_SUID   2
 
-static struct sftp_handle *get_handle(struct sftp *s)
-{
-	return sftp_handles_find(&s->handles, sftp_get_bytes(&s->in));
-}
-
-static enum sftp_status result_of(struct sftp *s, int r)
-{
-	return r == 0 ? SFTP_OK : sftp_fail(s, errno);
-}
-
-static bool get_two_paths(struct sftp *s)
-{
-	sftp_get_path(&s->in, s->path[0]);
-	sftp_get_path(&s->in, s->path[1]);
-	return !s->in.bad;
-}
-
 static enum sftp_status posix_rename(struct sftp *s)
 {
 	int dir = s->env->workdir;
 
-	if (!get_two_paths(s))
+	if (!sftp_get_two_paths(s))
 		return SFTP_BAD_MESSAGE;
-	return result_of(s, renameat(dir, s->path[0], dir, s->path[1]));
+	return sftp_result(s, renameat(dir, s->path[0], dir, s->path[1]));
 }
 
 static enum sftp_status hard_link(struct sftp *s)
 {
 	int dir = s->env->workdir;
 
-	if (!get_two_paths(s))
+	if (!sftp_get_two_paths(s))
 		return SFTP_BAD_MESSAGE;
-	return result_of(s, linkat(dir, s->path[0], dir, s->path[1], 0));
+	return sftp_result(s, linkat(dir, s->path[0], dir, s->path[1], 0));
 }
 
 static enum sftp_status sync_file(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 
-	if (s->in.bad)
-		return SFTP_BAD_MESSAGE;
-	return h != NULL ? result_of(s, fsync(h->fd)) : sftp_refuse(s, "No such handle");
+	return h != NULL ? sftp_result(s, fsync(h->fd)) : sftp_no_handle(s);
 }
 
 static enum sftp_status answer_statvfs(struct sftp *s, const struct statvfs *v)
@@ -90,13 +71,11 @@ static enum sftp_status stat_fs(struct sftp *s)
 
 static enum sftp_status stat_handle_fs(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 	struct statvfs v;
 
-	if (s->in.bad)
-		return SFTP_BAD_MESSAGE;
 	if (h == NULL)
-		return sftp_refuse(s, "No such handle");
+		return sftp_no_handle(s);
 	return fstatvfs(h->fd, &v) == 0 ? answer_statvfs(s, &v) : sftp_fail(s, errno);
 }
 
@@ -236,9 +215,9 @@ static bool are_same(int a, int b)
 
 static enum sftp_status copy_data(struct sftp *s)
 {
-	struct sftp_handle *from = get_handle(s);
+	struct sftp_handle *from = sftp_get_handle(s);
 	uint64_t read_at = sftp_get_u64(&s->in), len = sftp_get_u64(&s->in);
-	struct sftp_handle *to = get_handle(s);
+	struct sftp_handle *to = sftp_get_handle(s);
 	uint64_t write_at = sftp_get_u64(&s->in);
 
 	if (s->in.bad)

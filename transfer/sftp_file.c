@@ -14,16 +14,6 @@
 /* Of DATA: length, type, id, length of the data. */
 #define DATA_HEAD (4 + 1 + 4 + 4)
 
-static struct sftp_handle *get_handle(struct sftp *s)
-{
-	return sftp_handles_find(&s->handles, sftp_get_bytes(&s->in));
-}
-
-static enum sftp_status no_handle(struct sftp *s)
-{
-	return s->in.bad ? SFTP_BAD_MESSAGE : sftp_refuse(s, "No such handle");
-}
-
 /* Opening. */
 
 static int open_flags(uint32_t portable)
@@ -132,9 +122,9 @@ enum sftp_status sftp_opendir(struct sftp *s)
 
 enum sftp_status sftp_close(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 
-	return h == NULL ? no_handle(s) : sftp_fail(s, sftp_handles_close(&s->handles, h));
+	return h == NULL ? sftp_no_handle(s) : sftp_fail(s, sftp_handles_close(&s->handles, h));
 }
 
 /* Reading: into the block that is sent. */
@@ -165,12 +155,12 @@ static void give_data(struct sftp *s, struct block *b, size_t len)
 
 enum sftp_status sftp_read(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 	uint64_t offset = sftp_get_u64(&s->in);
 	size_t len = sftp_get_u32(&s->in);
 
 	if (h == NULL || s->in.bad)
-		return no_handle(s);
+		return sftp_no_handle(s);
 	if (h->dir != NULL || !h->readable)
 		return sftp_refuse(s, "Not open for reading");
 	len = len < SFTP_IO_MAX ? len : SFTP_IO_MAX;
@@ -222,14 +212,14 @@ static int write_at(int fd, struct iovec *iov, size_t count, uint64_t offset)
 enum sftp_status sftp_write(struct sftp *s, size_t len)
 {
 	struct iovec iov[TALK_SLICES];
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 	uint64_t offset = sftp_get_u64(&s->in);
 	uint32_t promised = sftp_get_u32(&s->in);
 
 	if (s->in.bad || promised != len)
 		return SFTP_BAD_MESSAGE;
 	if (h == NULL)
-		return no_handle(s);
+		return sftp_no_handle(s);
 	if (h->dir != NULL || !h->writable)
 		return sftp_refuse(s, "Not open for writing");
 	if (offset > INT64_MAX - len)
@@ -241,11 +231,11 @@ enum sftp_status sftp_write(struct sftp *s, size_t len)
 
 enum sftp_status sftp_fstat(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 	struct stat st;
 
 	if (h == NULL)
-		return no_handle(s);
+		return sftp_no_handle(s);
 	if (fstat(h->fd, &st) != 0)
 		return sftp_fail(s, errno);
 	sftp_begin(s, SFTP_ATTRS);
@@ -256,11 +246,11 @@ enum sftp_status sftp_fstat(struct sftp *s)
 
 enum sftp_status sftp_fsetstat(struct sftp *s)
 {
-	struct sftp_handle *h = get_handle(s);
+	struct sftp_handle *h = sftp_get_handle(s);
 	struct sftp_attrs a;
 
 	sftp_get_attrs(&s->in, &a);
 	if (s->in.bad)
 		return SFTP_BAD_MESSAGE;
-	return h == NULL ? no_handle(s) : sftp_apply_fd(s, h->fd, &a);
+	return h == NULL ? sftp_no_handle(s) : sftp_apply_fd(s, h->fd, &a);
 }

@@ -106,7 +106,7 @@ static void put_entry(struct sftp *s, int dir, const char *name)
 
 enum sftp_status sftp_readdir(struct sftp *s)
 {
-	struct sftp_handle *h = sftp_handles_find(&s->handles, sftp_get_bytes(&s->in));
+	struct sftp_handle *h = sftp_get_handle(s);
 	uint32_t count = 0;
 	size_t begin = s->out->len;
 	struct dirent *e;

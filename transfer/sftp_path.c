@@ -16,18 +16,6 @@ static bool get_path(struct sftp *s)
 	return !s->in.bad;
 }
 
-static bool get_two_paths(struct sftp *s)
-{
-	sftp_get_path(&s->in, s->path[0]);
-	sftp_get_path(&s->in, s->path[1]);
-	return !s->in.bad;
-}
-
-static enum sftp_status result_of(struct sftp *s, int r)
-{
-	return r == 0 ? SFTP_OK : sftp_fail(s, errno);
-}
-
 static enum sftp_status answer_stat(struct sftp *s, int how)
 {
 	struct stat st;
@@ -65,14 +53,14 @@ enum sftp_status sftp_remove(struct sftp *s)
 {
 	if (!get_path(s))
 		return SFTP_BAD_MESSAGE;
-	return result_of(s, unlinkat(s->env->workdir, s->path[0], 0));
+	return sftp_result(s, unlinkat(s->env->workdir, s->path[0], 0));
 }
 
 enum sftp_status sftp_rmdir(struct sftp *s)
 {
 	if (!get_path(s))
 		return SFTP_BAD_MESSAGE;
-	return result_of(s, unlinkat(s->env->workdir, s->path[0], AT_REMOVEDIR));
+	return sftp_result(s, unlinkat(s->env->workdir, s->path[0], AT_REMOVEDIR));
 }
 
 enum sftp_status sftp_mkdir(struct sftp *s)
@@ -84,7 +72,7 @@ enum sftp_status sftp_mkdir(struct sftp *s)
 	if (s->in.bad)
 		return SFTP_BAD_MESSAGE;
 	mode_t mode = a.flags & SFTP_ATTR_PERMISSIONS ? a.permissions & 07777 : 0777;
-	return result_of(s, mkdirat(s->env->workdir, s->path[0], mode));
+	return sftp_result(s, mkdirat(s->env->workdir, s->path[0], mode));
 }
 
 /* Where the file system cannot say "unless it is there": a second name for a file fails if
@@ -109,12 +97,12 @@ enum sftp_status sftp_rename(struct sftp *s)
 {
 	int dir = s->env->workdir;
 
-	if (!get_two_paths(s))
+	if (!sftp_get_two_paths(s))
 		return SFTP_BAD_MESSAGE;
 	int r = renameat2(dir, s->path[0], dir, s->path[1], RENAME_NOREPLACE);
 	if (r != 0 && (errno == EINVAL || errno == ENOSYS))
 		r = rename_by_link(dir, s->path[0], s->path[1]);
-	return result_of(s, r);
+	return sftp_result(s, r);
 }
 
 enum sftp_status sftp_answer_name(struct sftp *s, const char *path)
@@ -145,9 +133,9 @@ enum sftp_status sftp_readlink(struct sftp *s)
  * client that works with it. */
 enum sftp_status sftp_symlink(struct sftp *s)
 {
-	if (!get_two_paths(s))
+	if (!sftp_get_two_paths(s))
 		return SFTP_BAD_MESSAGE;
-	return result_of(s, symlinkat(s->path[0], s->env->workdir, s->path[1]));
+	return sftp_result(s, symlinkat(s->path[0], s->env->workdir, s->path[1]));
 }
 
 /* Real paths. */

@@ -308,3 +308,19 @@ def test_sshfs(clients, mounted):
     assert os.statvfs(mounted).f_blocks == os.statvfs(clients.there).f_blocks
     shutil.rmtree(mounted / "tree")
     assert sorted(os.listdir(clients.there)) == ["f", "hard", "soft"]
+
+
+def test_lftp(clients):
+    if shutil.which("lftp") is None:
+        pytest.skip("no lftp")
+    make_odd_tree(clients.here / "tree")
+    (clients.here / "f").write_bytes(os.urandom(5_000_000))
+    made = clients.run(
+        "lftp", "--norc", "-c",
+        f"set sftp:connect-program {clients.program}; set net:max-retries 1; open sftp://box;"
+        "put f; mirror -R tree there; mirror --parallel=2 there back; get f -o g; mv f h; cls -l; chmod 600 h",
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert digest(clients.there / "h") == digest(clients.here / "g") == digest(clients.here / "f")
+    assert tree_of(clients.there / "there") == tree_of(clients.here / "back") == tree_of(clients.here / "tree")
+    assert (clients.there / "h").stat().st_mode & 0o777 == 0o600
