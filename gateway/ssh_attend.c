@@ -240,6 +240,7 @@ static int take_hello(struct stream *s, const Towline__V1__SshEndpointHello *hel
 	if (other != s && strcmp(other->id, s->id) == 0)
 		end_stream(other, &newer);
 	pthread_mutex_unlock(&s->all->lock);
+	ssh_endpoints_attends(s->all->endpoints, s->id, true, loop_now_us() / 1000);
 	log_info(&area, "endpoint_attends", LOG_STR("endpoint", s->id),
 	    LOG_STR("instance", hello->instance_id));
 	return 0;
@@ -385,6 +386,8 @@ static void on_closed(void *cookie, const struct err *why)
 
 	s->call = NULL;
 	log_info(&area, "endpoint_left", LOG_STR("endpoint", s->id), LOG_ERR(why));
+	if (s->has_hello)
+		ssh_endpoints_attends(s->all->endpoints, s->id, false, loop_now_us() / 1000);
 	drop_connections(s);
 	pthread_mutex_lock(&s->all->lock);
 	TAILQ_REMOVE(&s->all->streams, s, link);

@@ -22,7 +22,8 @@ struct endpoint {
 	char id[NAMES_ID_MAX + 1];
 	uint8_t hash[CRYPTO_SHA256_SIZE];
 	bool up;
-	uint32_t connections;
+	uint32_t connections, streams;
+	uint64_t left_ms; /* when the last stream ended */
 };
 
 struct ssh_endpoints {
@@ -202,6 +203,30 @@ void ssh_endpoints_set_up(struct ssh_endpoints *e, const char *id, bool up)
 	if ((p = find(e, id)) != NULL)
 		p->up = up;
 	pthread_mutex_unlock(&e->lock);
+}
+
+void ssh_endpoints_attends(struct ssh_endpoints *e, const char *id, bool begun, uint64_t now_ms)
+{
+	struct endpoint *p;
+
+	pthread_mutex_lock(&e->lock);
+	if ((p = find(e, id)) != NULL) {
+		p->streams += begun ? 1 : -1U;
+		p->left_ms = now_ms;
+	}
+	pthread_mutex_unlock(&e->lock);
+}
+
+uint64_t ssh_endpoints_left_ms(struct ssh_endpoints *e, const char *id)
+{
+	const struct endpoint *p;
+	uint64_t left;
+
+	pthread_mutex_lock(&e->lock);
+	p = find(e, id);
+	left = p == NULL ? 0 : p->streams > 0 ? UINT64_MAX : p->left_ms;
+	pthread_mutex_unlock(&e->lock);
+	return left;
 }
 
 void ssh_endpoints_add_connections(struct ssh_endpoints *e, const char *id, int by)

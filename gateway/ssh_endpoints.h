@@ -47,7 +47,13 @@ bool ssh_endpoints_verify(
 /* Its tunnel has come or gone: connections that come through the gateway can reach it. */
 void ssh_endpoints_set_up(struct ssh_endpoints *, const char *id, bool up);
 
-/* It has one connection more or less. */
+/* A stream of Attend has begun or ended, at ${now_ms} of the monotonic clock. */
+void ssh_endpoints_attends(struct ssh_endpoints *, const char *id, bool begun, uint64_t now_ms);
+
+/* When the last of its streams ended; 0: never. UINT64_MAX: there is one. */
+uint64_t ssh_endpoints_left_ms(struct ssh_endpoints *, const char *id);
+
+/* It has so many connections more or less. */
 void ssh_endpoints_add_connections(struct ssh_endpoints *, const char *id, int by);
 
 /* The one with the fewest connections whose tunnel is up; UNAVAILABLE: there is none. */

@@ -34,6 +34,7 @@ struct worker {
 struct ssh_workers {
 	struct ssh_workers_options opt; /* with copies of the strings */
 	int pipe[2];                    /* nobody writes; it closes with us */
+	struct timer *check;
 	bool stopping;
 	struct worker list[];
 };
@@ -119,7 +120,7 @@ static void on_exit_of(void *cookie, unsigned events)
 	log_warn(&area, "worker_ended", LOG_U64("worker", w->number), LOG_I64("pid", w->pid),
 	    LOG_STR("by", info.si_code == CLD_EXITED ? "exit" : "signal"),
 	    LOG_I64("status", info.si_status));
-	if (loop_now_ms(w->all->opt.loop) - w->started_ms >= SSH_WORKERS_STEADY_MS)
+	if (loop_now_us() / 1000 - w->started_ms >= SSH_WORKERS_STEADY_MS)
 		backoff_reset(&w->backoff);
 	try_again(w);
 }
@@ -142,7 +143,7 @@ static void start(void *cookie)
 
 	if (w->all->stopping)
 		return;
-	w->started_ms = loop_now_ms(w->all->opt.loop);
+	w->started_ms = loop_now_us() / 1000;
 	if (begin(w, &err) == 0 && watch(w, &err) == 0) {
 		log_info(
 		    &area, "worker_started", LOG_U64("worker", w->number), LOG_I64("pid", w->pid));
@@ -150,6 +151,35 @@ static void start(void *cookie)
 	}
 	log_fail(&area, "worker_failed", LOG_U64("worker", w->number), LOG_ERR(&err));
 	try_again(w);
+}
+
+/* One that hangs would keep what it has accepted, and accept no more. */
+static bool hangs(const struct worker *w, uint64_t now_ms)
+{
+	char id[NAMES_ID_MAX + 1];
+	uint64_t left;
+
+	if (w->pidfd < 0 || now_ms - w->started_ms < SSH_WORKERS_ATTEND_MS)
+		return false;
+	snprintf(id, sizeof(id), "sshd-%u", w->number);
+	left = ssh_endpoints_left_ms(w->all->opt.endpoints, id);
+	return left != UINT64_MAX && now_ms - left >= SSH_WORKERS_ATTEND_MS;
+}
+
+static void on_check(void *cookie)
+{
+	struct ssh_workers *all = cookie;
+
+	for (unsigned i = 0; i < all->opt.count && !all->stopping; i++) {
+		struct worker *w = &all->list[i];
+
+		if (!hangs(w, loop_now_us() / 1000))
+			continue;
+		log_fail(
+		    &area, "worker_hangs", LOG_U64("worker", w->number), LOG_I64("pid", w->pid));
+		pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0); /* on_exit_of() does the rest */
+	}
+	timer_start(all->check, SSH_WORKERS_CHECK_MS);
 }
 
 /* All of them. */
@@ -172,6 +202,7 @@ static void free_all(struct ssh_workers *all)
 	const char *texts[] = { all->opt.program, all->opt.gateway_url, all->opt.host_key,
 		all->opt.log_level, all->opt.log_format };
 
+	timer_free(all->check);
 	for (size_t i = 0; i < all->opt.count; i++)
 		timer_free(all->list[i].again);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -193,7 +224,8 @@ static bool make_workers(struct ssh_workers *all)
 		if ((w->again = timer_create_on(all->opt.loop, start, w)) == NULL)
 			return false;
 	}
-	return true;
+	all->check = timer_create_on(all->opt.loop, on_check, all);
+	return all->check != NULL;
 }
 
 struct ssh_workers *ssh_workers_create(const struct ssh_workers_options *opt, struct err *err)
@@ -218,6 +250,7 @@ struct ssh_workers *ssh_workers_create(const struct ssh_workers_options *opt, st
 	}
 	for (unsigned i = 0; i < opt->count; i++)
 		start(&all->list[i]);
+	timer_start(all->check, SSH_WORKERS_CHECK_MS);
 	return all;
 }
 
@@ -226,6 +259,7 @@ void ssh_workers_stop(struct ssh_workers *all)
 	if (all->stopping)
 		return;
 	all->stopping = true;
+	timer_stop(all->check);
 	for (unsigned i = 0; i < all->opt.count; i++) {
 		timer_stop(all->list[i].again);
 		if (all->list[i].pidfd >= 0)

@@ -1,6 +1,6 @@
 /*
  * gateway/ssh_workers.h: the gateway's own SSH endpoints: starts them, watches them, and
- * starts one that died again.
+ * starts one that died, or that hangs, again.
  *
  * All accept from one listening socket, so that who comes while one is being started again
  * waits for the others, or for it. Each start has a token of its own. First loop.
@@ -17,6 +17,8 @@
 #define SSH_WORKERS_RETRY_MIN_MS 200 /* before one that died is started again; doubles */
 #define SSH_WORKERS_RETRY_MAX_MS 30000
 #define SSH_WORKERS_STEADY_MS    60000 /* one that lived so long begins at the shortest wait */
+#define SSH_WORKERS_ATTEND_MS    15000 /* SIGKILL to one that runs and does not attend so long */
+#define SSH_WORKERS_CHECK_MS     1000  /* from one look for such to the next */
 #define SSH_WORKERS_STOP_MS      3000  /* SIGKILL to what has not ended on SIGTERM */
 
 struct ssh_workers;

@@ -199,6 +199,14 @@ def test_no_program(make_gateway, tmp_path):
     assert gateway.log().count("event=ssh_off") == 1
 
 
+def test_program_that_hangs(make_gateway, stand_in):
+    """It is killed, and another is started."""
+    flags = ("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", f"--sshd={stand_in('silent')}")
+    gateway = make_gateway(*flags)
+    wait_until(lambda: "event=worker_hangs worker=1" in gateway.log(), 25, "it is noticed")
+    wait_until(lambda: gateway.log().count("event=worker_started") == 2, 5, "another is there")
+
+
 def test_program_that_ends(make_gateway):
     """It is tried again, less and less often, and the gateway serves what else it does."""
     gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", "--sshd=/bin/false")

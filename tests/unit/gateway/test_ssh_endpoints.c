@@ -144,6 +144,24 @@ static void test_choice(void **state)
 	assert_string_equal(choose(f, id), "sshd-3");
 }
 
+static void test_attends(void **state)
+{
+	struct fixture *f = *state;
+	char token[SSH_ENDPOINTS_TOKEN_SIZE];
+	struct err err;
+
+	assert_int_equal(ssh_endpoints_left_ms(f->all, "sshd-1"), 0);
+	assert_int_equal(ssh_endpoints_renew(f->all, 1, token, &err), 0);
+	assert_int_equal(ssh_endpoints_left_ms(f->all, "sshd-1"), 0);
+	ssh_endpoints_attends(f->all, "sshd-1", true, 100);
+	assert_true(ssh_endpoints_left_ms(f->all, "sshd-1") == UINT64_MAX);
+	ssh_endpoints_attends(f->all, "sshd-1", true, 200);
+	ssh_endpoints_attends(f->all, "sshd-1", false, 300);
+	assert_true(ssh_endpoints_left_ms(f->all, "sshd-1") == UINT64_MAX);
+	ssh_endpoints_attends(f->all, "sshd-1", false, 400);
+	assert_int_equal(ssh_endpoints_left_ms(f->all, "sshd-1"), 400);
+}
+
 static void test_most(void **state)
 {
 	struct fixture *f = *state;
@@ -163,6 +181,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_renewed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_choice, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_attends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_most, setup, teardown),
 	};
 
