@@ -50,13 +50,13 @@ class Background:
 class Towline:
     """A gateway with the local driver and one sandbox, in a directory of its own."""
 
-    def __init__(self, directory, loops=None):
+    def __init__(self, directory, loops=None, flags=()):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(exist_ok=True)
         self.ready = self.directory / "ready.json"
         command = [BIN / "towline-gateway", "--data-dir", self.directory / "data", "--listen", "127.0.0.1:0",
                    "--driver", "local", "--supervisor", BIN / "towline-supervisor", "--ready-file", self.ready,
-                   "--log-level", "warn"]
+                   "--log-level", "warn", "--ssh-listen", "127.0.0.1:0", *flags]
         if loops:
             command += ["--loops", str(loops)]
         started = time.monotonic()

@@ -78,6 +78,8 @@ class OpenSsh(Client):
         config.write_text(f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self.directory}/host\nPidFile none\n"
                           f"AuthorizedKeysFile {self.directory}/authorized\nStrictModes no\nUsePAM no\n"
                           "PermitRootLogin yes\nPasswordAuthentication no\nPrintMotd no\n"
+                          # What somebody's ~/.bashrc takes is not what is measured.
+                          f"SetEnv HOME={self.directory}\n"
                           f"Subsystem sftp {subsystem}\nMaxStartups 100\nLogLevel QUIET\n")
         self.process = subprocess.Popen([find_sshd(), "-D", "-e", "-f", config])
         self._wait()
