@@ -28,7 +28,8 @@ struct transfer_put {
 	struct put_pieces *pieces; /* under way, before what is left goes up in one stream */
 	uint64_t writer;           /* of them; 0: there were none */
 	bool compared;             /* each byte is of a piece whose digest was compared */
-	bool one_stream;           /* the other end knows no pieces */
+	bool one_stream;           /* pieces were refused */
+	bool whole;                /* the digests of pieces alone were, too */
 	struct rpc_unary *query;   /* while ${working} */
 	struct timer *again;       /* likewise */
 	uint64_t until_ms;         /* no more attempts after; 0: none has failed */

@@ -176,70 +176,6 @@ static const struct framed_ops call_ops = {
 	.opened = call_opened,
 };
 
-static void promise(
-    Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest, struct transfer_put *p)
-{
-	if (p->exists == TRANSFER_EXISTS_FAIL)
-		m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
-	if (!p->probing)
-		return;
-	m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME;
-	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
-	digest->value = (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = p->promised };
-	m->digest = digest;
-}
-
-int transfer_send_metadata(
-    struct transfer *t, struct framed *call, const struct range *piece, struct err *err)
-{
-	const struct stat *st = &t->put.st;
-	Openshell__V1__UploadFileRequest request = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
-	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
-	size_t len;
-
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
-	mtime.seconds = st->st_mtim.tv_sec;
-	mtime.nanos = (int32_t)st->st_mtim.tv_nsec;
-	m.sandbox = t->sandbox;
-	m.remote_path = t->remote;
-	m.is_archive = t->recursive;
-	m.mode = t->mode != 0 ? t->mode : S_ISREG(st->st_mode) ? st->st_mode & 0777 : 0;
-	if (S_ISREG(st->st_mode)) {
-		m.size_bytes = (uint64_t)st->st_size;
-		m.modified_time = &mtime;
-	} else {
-		m.size_unknown = true;
-	}
-	if (!t->recursive)
-		promise(&m, &digest, &t->put);
-	if (t->put.id[0] != '\0' && !t->put.probing) {
-		m.upload_id = t->put.id;
-		m.offset = t->put.from;
-		m.writer = t->put.compared ? t->put.writer : 0;
-	}
-	if (piece != NULL) {
-		m.offset = piece->begin;
-		m.piece_bytes = piece->end - piece->begin;
-		m.writer = t->put.writer;
-	}
-	if (t->workspace[0] != '\0')
-		m.workspace_scope = &scope;
-	request.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
-	request.metadata = &m;
-	raw_path_give(&m);
-	uint8_t *packed = codec_pack_new(&request.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(call, packed, len);
-	free(packed);
-	return r == 0 ? 0 : err_set(err, GRPC_UNAVAILABLE, "the call takes no metadata");
-}
-
 static bool is_file(const struct transfer *t)
 {
 	return !t->recursive && S_ISREG(t->put.st.st_mode);
@@ -318,7 +254,7 @@ static void after_pieces(struct transfer *t, const struct err *why, bool refused
 		return;
 	}
 	t->put.from = (uint64_t)t->put.st.st_size;
-	t->put.compared = t->put.durable.count == 0;
+	t->put.compared = t->put.durable.count == 0 && !t->put.whole;
 	if (start_call(t, &err) != 0)
 		transfer_fail(t, &err);
 	else
@@ -622,6 +558,25 @@ static uint64_t worth_ms(const struct transfer *t)
 	}
 }
 
+/* What failed because of pieces may go in one stream, or with the digest of the whole; each
+ * way is tried but once. */
+static bool is_other_way(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+
+	if (p->writer == 0 || !p->refused)
+		return false;
+	if (t->err.code == GRPC_OUT_OF_RANGE && !p->one_stream) {
+		p->one_stream = true;
+		return true;
+	}
+	if (t->err.code == GRPC_FAILED_PRECONDITION && p->compared) {
+		p->whole = true;
+		return true;
+	}
+	return false;
+}
+
 static bool try_again(struct transfer *t)
 {
 	struct transfer_put *p = &t->put;
@@ -634,10 +589,7 @@ static bool try_again(struct transfer *t)
 		start(t);
 		return true;
 	}
-	if (p->writer != 0 && p->refused && !p->one_stream &&
-	    (t->err.code == GRPC_OUT_OF_RANGE ||
-		(t->err.code == GRPC_FAILED_PRECONDITION && p->compared))) {
-		p->one_stream = !p->compared;
+	if (is_other_way(t)) {
 		begin_anew(t);
 		start(t);
 		return true;

@@ -350,7 +350,7 @@ int put_pieces_start(struct transfer *t,
 	p->size = (uint64_t)t->put.st.st_size;
 	p->done = t->put.durable;
 	p->count = t->streams < PUT_STREAMS_MAX ? t->streams : PUT_STREAMS_MAX;
-	p->piece_bytes = (p->size / p->count + MIB) / MIB * MIB;
+	p->piece_bytes = (p->size / p->count + MIB - 1) / MIB * MIB;
 	if (p->piece_bytes < PUT_PIECE_MIN)
 		p->piece_bytes = PUT_PIECE_MIN;
 	if (p->piece_bytes > PUT_PIECE_MAX)
