@@ -4,74 +4,14 @@ A real gateway, an endpoint that was started by hand, and a client whose ProxyCo
 """
 
 import contextlib
-import os
-import queue
-import socket
 import threading
-import types
 
 import grpc
 import pytest
 import raw_ssh
-import ssh_sessions
 from conftest import wait_until
 from raw_ssh import RawSsh, string
-from ssh_endpoint import ENDPOINT, Endpoint, new_key, private_text
-
-FORWARD = "openshell.v1.OpenShell/ForwardTcp"
-
-
-class Behind(Endpoint):
-    """An endpoint of a real gateway."""
-
-    def __init__(self, folder, make_gateway):
-        flags, tokens = ssh_sessions.endpoint_flags(folder, ENDPOINT)
-        self.folder, self.host, self.flags, self.process = folder, "127.0.0.1", (), None
-        self.real = make_gateway(*flags)
-        self.gateway = types.SimpleNamespace(address=self.real.endpoint, stop=lambda: None)
-        self.sessions = ssh_sessions.Sessions(self.real)
-        self.host_key = new_key()
-        self.log_path = folder / "sshd.log"
-        (folder / "token").write_text(tokens[ENDPOINT])
-        (folder / "host_key").write_bytes(private_text(self.host_key))
-        self.real.create("box")
-
-    def proxy(self, token, sandbox="box"):
-        """A ProxyCommand: a socket whose other end is the call."""
-        ours, theirs = socket.socketpair()
-        frame = self.sessions.api["openshell.v1.TcpForwardFrame"]
-        out = queue.Queue()
-        out.put(frame(init={"sandbox": sandbox, "ssh": {}, "authorization_token": token}))
-
-        def requests():
-            yield out.get()
-            while data := theirs.recv(65536):
-                yield frame(data=data)
-
-        call = self.sessions.api.method(self.real.channel(), FORWARD)(requests())
-
-        def responses():
-            with contextlib.suppress(grpc.RpcError, OSError):
-                for answer in call:
-                    theirs.sendall(answer.data)
-            with contextlib.suppress(OSError):
-                theirs.shutdown(socket.SHUT_WR)
-
-        threading.Thread(target=responses, daemon=True).start()
-        return ours, call
-
-
-@pytest.fixture
-def behind(make_gateway, tmp_path):
-    place = Behind(tmp_path, make_gateway)
-    try:
-        place.start()
-        wait_until(lambda: place.lines("event=connected"), 10, "it has dialled")
-        yield place
-        place.stop()
-    finally:
-        place.destroy()
-
+from ssh_behind import behind, make_behind  # noqa: F401
 
 def ask(peer, user, method="none", more=b""):
     peer.send(bytes([raw_ssh.USERAUTH_REQUEST]) + string(user) + string("ssh-connection") + string(method) + more)
@@ -149,17 +89,12 @@ def test_revocation_ends_it(behind):
     peer.close()
 
 
-def test_a_key_on_the_port_and_the_real_gateway(behind, tmp_path):
+def test_a_key_on_the_port_and_the_real_gateway(behind):
     """The other way in, with the key that CreateSshSession gave."""
-    made = behind.sessions.create()
-    key = tmp_path / "key"
-    with open(os.open(key, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        file.write(made.private_key)
-    session = types.SimpleNamespace(id=made.session_id if hasattr(made, "session_id") else "",
-                                    key_file=key, username=made.username)
+    session = behind.session()
     process = behind.master(session)
-    wait_until(lambda: behind.sessions.list().sessions[0].connections == 1, 10, "it is logged in")
-    behind.sessions.revoke(token=made.token)
+    wait_until(lambda: behind.connections() == 1, 10, "it is logged in")
+    behind.revoke(session)
     said = process.communicate(timeout=5)[1]
     assert process.returncode == 255 and "revoked" in said, said
     assert behind.ssh(session, "true").returncode == 255
