@@ -13,6 +13,7 @@
 #include "gateway/message.h"
 #include "gateway/ssh_access.h"
 #include "proto/codec.h"
+#include "rpc/limits.h"
 #include "rpc/reader.h"
 #include "towline/v1/ssh.pb-c.h"
 
@@ -468,6 +469,8 @@ void ssh_attend(struct ssh_attends *all, struct rpc_call *call, const char *id)
 		return;
 	}
 	timer_start(s->hello_timer, SSH_ATTEND_HELLO_MS);
+	/* On this connection are the calls of all its clients. */
+	rpc_conn_allow_streams(rpc_call_conn(call), RPC_MAX_TUNNEL_STREAMS);
 	rpc_call_bind(call, &call_ops, s);
 }
 

@@ -1,6 +1,7 @@
 """What runs over SSH ends with its session, and says why; and nobody waits for another."""
 
 import contextlib
+import os
 import socket
 import struct
 import subprocess
@@ -146,6 +147,7 @@ def test_a_client_that_does_not_read_delays_nobody(behind):
     peer.close()
 
 
+@pytest.mark.skipif(not os.environ.get("TOWLINE_LONG"), reason="a minute: ./dev test --long")
 def test_more_channels_than_a_connection_to_the_gateway_begins_with(make_behind):
     """Each is a call, and all of an endpoint's calls are on one connection."""
     flags = ("--ssh-session-connections=100", "--ssh-sandbox-connections=100")
