@@ -181,6 +181,32 @@ def test_a_client_that_goes_leaves_nothing(ready):
     assert not (ready.workdir / "in").exists()
 
 
+def test_a_client_that_goes_without_having_read(ready):
+    """The thread waits for room, and hears that there will be none."""
+    (ready.workdir / "f").write_bytes(bytes(256 << 10))
+    before = threads_of(ready.supervisor)
+    call = Call(ready).begin()
+    handle = call.open("f")
+    for number in range(800):
+        call.send(packet(READ, number, handle, struct.pack(">QI", 0, 256 << 10)))
+    time.sleep(0.5)
+    call.call.cancel()
+    wait_until(lambda: threads_of(ready.supervisor) == before, 5, "its thread has ended")
+
+
+def test_what_was_asked_before_the_end_is_answered(ready):
+    (ready.workdir / "f").write_bytes(bytes(256 << 10))
+    call = Call(ready).begin()
+    handle = call.open("f")
+    for number in range(100):
+        call.send(packet(READ, number, handle, struct.pack(">QI", 0, 256 << 10)))
+    call.end()
+    for number in range(100):
+        kind, got, rest = call.answer()
+        assert (kind, got, len(rest)) == (DATA, number, 4 + (256 << 10))
+    assert list(call.call) == []
+
+
 def threads_of(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
 
