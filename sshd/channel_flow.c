@@ -69,8 +69,12 @@ static int on_data(
 	c->unread = len - take;
 	if (take > 0 && is_wanted(c)) {
 		struct slice s = slice_copy(data, take);
-		if (s.data != NULL)
+		if (s.data != NULL) {
 			to_call(c, s);
+		} else { /* what is lost must not look as if it had not been there */
+			err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+			client_fail(c->all->client, &err);
+		}
 	}
 	return (int)take;
 }
