@@ -1,11 +1,13 @@
 """towline sandbox ssh, scp, sftp, rsync, ssh-config, ssh-proxy and ssh-session: the real tools."""
 
 import os
+import socket
 import stat
 import subprocess
 
 import pytest
 from conftest import wait_until
+from ssh_clients import free_port
 from towline_cli import ssh_box as box  # noqa: F401
 
 
@@ -82,6 +84,39 @@ def test_ssh_config_and_proxy(box, ended):
     assert done.returncode == 255 and b"ost key verification failed" in done.stderr, done.stderr
     assert box("sandbox", "ssh-config", "box").out == text
     assert known.read_text() == good
+
+
+def test_as_vs_code_does(box, ended):
+    """Its server is installed by a script on standard input, and reached by the same connection's SOCKS."""
+    config = box.here / "config"
+    config.write_text(box("sandbox", "ssh-config", "box").out)
+    script = """
+        uname -srm; umask 077; mkdir -p .server/bin; printf 'token' >.server/token
+        python3 -c 'import socketserver as s
+        class H(s.StreamRequestHandler):
+            def handle(self): self.wfile.write(b"served " + self.rfile.readline())
+        t = s.TCPServer(("127.0.0.1", 0), H); print("listeningOn==", t.server_address[1], "==", flush=True)
+        t.serve_forever()'
+    """
+    lines = "\n".join(line.removeprefix("        ") for line in script.splitlines())
+    socks = free_port()
+    server = subprocess.Popen(["ssh", "-F", config, "-T", "-D", str(socks), "-o", "ConnectTimeout=15", "box", "bash"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=box.env)
+    try:
+        server.stdin.write(lines.encode())
+        server.stdin.close()
+        port = next(int(line.split(b"==")[1]) for line in server.stdout if b"listeningOn" in line)
+        with socket.create_connection(("127.0.0.1", socks), timeout=30) as stream:
+            stream.sendall(b"\x05\x01\x00")
+            assert stream.recv(2) == b"\x05\x00"
+            stream.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + port.to_bytes(2, "big"))
+            assert stream.recv(10)[:2] == b"\x05\x00"
+            stream.sendall(b"it\n")
+            assert stream.makefile("rb").read() == b"served it\n"
+        assert (box.workdir / ".server" / "token").read_text() == "token"
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 def test_proxy_with_a_token(box):
