@@ -95,6 +95,8 @@ static void finish(struct stream *s, const struct err *why)
 		return;
 	s->finished = true;
 	timer_stop(s->hello_timer);
+	if (why != NULL)
+		log_warn(&area, "endpoint_dropped", LOG_STR("endpoint", s->id), LOG_ERR(why));
 	rpc_call_finish(s->call, why);
 }
 

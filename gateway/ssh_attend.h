@@ -14,12 +14,12 @@
 #include "gateway/ssh_sessions.h"
 #include "rpc/call.h"
 
-#define SSH_ATTEND_STREAMS_MAX     256               /* at once; of an endpoint the newest counts */
-#define SSH_ATTEND_CONNECTIONS_MAX 16384             /* of one stream */
-#define SSH_ATTEND_EVENTS_MAX      4096              /* not yet taken by the stream's loop */
-#define SSH_ATTEND_QUEUE_MAX       ((size_t)1 << 20) /* bytes not yet taken by the endpoint */
-#define SSH_ATTEND_MESSAGE_MAX     ((size_t)16 << 10) /* of one report */
-#define SSH_ATTEND_HELLO_MS        10000              /* for the first report */
+#define SSH_ATTEND_STREAMS_MAX     256   /* at once; of an endpoint the newest counts */
+#define SSH_ATTEND_CONNECTIONS_MAX 16384 /* of one stream */
+#define SSH_ATTEND_EVENTS_MAX      4096  /* not yet taken by the stream's loop */
+#define SSH_ATTEND_QUEUE_MAX       ((size_t)256 << 10) /* bytes not yet taken by the endpoint */
+#define SSH_ATTEND_MESSAGE_MAX     ((size_t)16 << 10)  /* of one report */
+#define SSH_ATTEND_HELLO_MS        10000               /* for the first report */
 
 struct ssh_attends;
 

@@ -289,8 +289,9 @@ void ssh_workers_free(struct ssh_workers *all)
 	if (all == NULL)
 		return;
 	ssh_workers_stop(all);
+	uint64_t until_ms = loop_now_us() / 1000 + SSH_WORKERS_STOP_MS;
 	for (unsigned i = 0; i < all->opt.count; i++)
-		await(&all->list[i], loop_now_us() / 1000 + SSH_WORKERS_STOP_MS);
+		await(&all->list[i], until_ms);
 	close(all->opt.listener);
 	free_all(all);
 }

@@ -318,6 +318,33 @@ def test_reports_out_of_order(place):
     wait_until(lambda: place.connections(made) == 0, 5, "none is left")
 
 
+def test_too_many_connections(place):
+    stream, made = place.endpoint.attend(), place.create()
+    for number in range(16384):
+        stream.opened(number, made.session_id)
+    wait_until(lambda: place.connections(made) == 16384, 20, "all are open")
+    stream.opened(16384, made.session_id)
+    assert stream.status() == CODE.RESOURCE_EXHAUSTED
+    wait_until(lambda: place.connections(made) == 0, 10, "none is left")
+
+
+def test_endpoint_that_does_not_read(place):
+    """It is not told without an end, and others are."""
+    other = Endpoint(place.gateway, place.tokens["sshd-more"])
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    place.endpoint.channel.close()
+    place.endpoint.channel = grpc.insecure_channel(place.gateway.target, options)
+    stream = place.endpoint.attend()
+    for number in range(16384):
+        stream.opened(number, "f" * 16)
+    wait_until(lambda: "does not read" in place.gateway.log(), 20, "it is given up")
+    second = other.attend()
+    second.opened(1, "e" * 16)
+    assert second.next().ended.session_id == "e" * 16
+    assert stream.status() == CODE.RESOURCE_EXHAUSTED
+    place.endpoint.channel.close()
+
+
 def test_limits(make_gateway, tmp_path):
     flags = ("--ssh-session-connections=3", "--ssh-sandbox-connections=5")
     place = Place(make_gateway, tmp_path, *flags)
