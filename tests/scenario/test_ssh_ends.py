@@ -10,13 +10,14 @@ import time
 
 import pytest
 import raw_ssh
-from conftest import wait_until
+from conftest import BIN, wait_until
 from raw_ssh import RawSsh, channel_open, string
 from ssh_behind import behind, make_behind  # noqa: F401
 
 DATA, EXTENDED_DATA, EOF, CLOSE, REQUEST = 94, 95, 96, 97, 98
 WINDOW_ADJUST = 93
 CHANNELS = 60  # on one connection
+SANITIZED = b"__asan_" in (BIN / "towline-sshd").read_bytes()  # keeps what was freed
 
 
 def start(behind, session, *words, **how):
@@ -126,7 +127,7 @@ def test_a_closed_window_delays_nobody(behind):
     began = time.monotonic()
     assert behind.ssh(behind.session(), "echo served").stdout == "served\n"
     assert time.monotonic() - began < 5
-    assert behind.memory_kib() - before < 4096
+    assert SANITIZED or behind.memory_kib() - before < 4096
     peer.close()
 
 
@@ -137,7 +138,7 @@ def test_a_client_that_does_not_read_delays_nobody(behind):
     before = behind.memory_kib()
     open_exec(peer, "cat /dev/zero")
     time.sleep(2)
-    assert behind.memory_kib() - before < 8192
+    assert SANITIZED or behind.memory_kib() - before < 8192
     began = time.monotonic()
     assert behind.ssh(behind.session(), "echo served").stdout == "served\n"
     assert time.monotonic() - began < 5

@@ -74,6 +74,23 @@ def test_no_number_opens_a_channel(endpoint, state):
     RawSsh(endpoint.connect()).log_in(session).close()
 
 
+def test_every_number_when_it_is_open(endpoint):
+    """Whatever it does to the connection, it does to no other."""
+    session = endpoint.gateway.session()
+    for number in range(256):
+        peer = RawSsh(endpoint.connect()).log_in(session)
+        try:
+            for message in (bytes([number]), bytes([number]) + body_of(number, session)):
+                peer.send(message)
+            peer.sock.shutdown(1)
+        except OSError:
+            pass
+        peer.read_all()
+        peer.close()
+    wait_until(lambda: endpoint.counters()["now"] == 0, 5, "all are gone")
+    RawSsh(endpoint.connect()).log_in(session).close()
+
+
 def test_a_pipelined_channel_does_not_overtake_the_login(endpoint):
     """All at once: the request with its signature, and a channel behind it."""
     session = endpoint.gateway.session()
