@@ -117,7 +117,13 @@ static void on_done(void *cookie, const struct sync_result *result, const struct
 	session_done(&r->wait, err);
 }
 
+static struct rpc_client *on_another(void *cookie, size_t number, struct err *err)
+{
+	return session_client_at(((struct run *)cookie)->wait.session, number, err);
+}
+
 static const struct sync_ops ops = {
+	.another = on_another,
 	.progress = on_progress,
 	.note = on_note,
 	.change = on_change,

@@ -40,6 +40,9 @@ struct sync_ops {
 	/* An entry that is changed; ${path} is as it is, not escaped; any thread, one at a
 	 * time. May be NULL. */
 	void (*change)(void *cookie, enum sync_change, const char *path, bool directory);
+	/* Another connection, for stream ${number}, from 1; NULL as its result: this stream is
+	 * done without. May be NULL: all share one. */
+	struct rpc_client *(*another)(void *cookie, size_t number, struct err *);
 	/* Once, last. code GRPC_OK: both ends agree on what was done; see failed. */
 	void (*done)(void *cookie, const struct sync_result *, const struct err *);
 };

@@ -342,13 +342,13 @@ static int send_init(
 }
 
 /* Makes the call and starts our end of it. */
-static int start_stream(
-    struct stream *t, Towline__V1__SyncTreeInit *init, struct sync_flow_env *env, struct err *err)
+static int start_stream(struct stream *t, struct rpc_client *client,
+    Towline__V1__SyncTreeInit *init, struct sync_flow_env *env, struct err *err)
 {
 	struct rpc_client_call call = { .path = METHOD };
 
-	t->call = framed_call(t->sync->client, &call, NULL, &call_ops, t, err);
-	if (t->call == NULL)
+	if (client == NULL ||
+	    (t->call = framed_call(client, &call, NULL, &call_ops, t, err)) == NULL)
 		return -1;
 	env->loop = t->sync->loop;
 	env->call = t->call;
@@ -389,7 +389,13 @@ static int start_first(struct sync *s, const struct sync_request *r, struct err 
 		init.id = (ProtobufCBinaryData){ .len = ID_SIZE, .data = s->id };
 	s->count = 1;
 	s->streams[0].sync = s;
-	return start_stream(&s->streams[0], &init, &env, err);
+	return start_stream(&s->streams[0], r->client, &init, &env, err);
+}
+
+/* Each has a connection of its own, if the caller has any to give. */
+static struct rpc_client *client_of(struct sync *s, size_t number, struct err *err)
+{
+	return s->ops->another != NULL ? s->ops->another(s->cookie, number, err) : s->client;
 }
 
 /* On the loop. One that cannot be had is not missed. */
@@ -404,7 +410,7 @@ static void start_others(struct post *post)
 		struct stream *t = &s->streams[s->count];
 		init.joins = (ProtobufCBinaryData){ .len = ID_SIZE, .data = s->id };
 		t->sync = s;
-		if (start_stream(t, &init, &env, &err) != 0)
+		if (start_stream(t, client_of(s, s->count, &err), &init, &env, &err) != 0)
 			return;
 		s->count++;
 	}
