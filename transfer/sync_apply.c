@@ -81,8 +81,8 @@ void sync_apply_attributes(struct sync_apply *a, const uint8_t *body, size_t len
 /* Those that wait are for this one. */
 static int set_attributes(struct sync_apply *a, int fd, const char *path, struct err *err)
 {
-	const uint8_t *body = a->body;
-	size_t len = body != NULL ? a->body_len : 0;
+	const uint8_t *body = a->body != NULL ? a->body : (const uint8_t *)"";
+	size_t len = a->body != NULL ? a->body_len : 0;
 
 	a->body = NULL;
 	return sync_attributes_apply(a->attributes, fd, body, len, path, err);

@@ -1,10 +1,11 @@
 /*
- * What one end of a sync is told by the other: records onto a target, or to a source. The
- * first byte says which, and the options. Whatever the bytes, nothing may appear or change
+ * What one end of a sync is told by the other: records onto a target, or to a source, on the
+ * first stream or on one that joins. The first byte says which, and the options. Whatever the bytes, nothing may appear or change
  * outside of the directory: what is beside it is looked at after each run.
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +15,14 @@
 
 #include "base/beneath.h"
 #include "transfer/sync_peer.h"
+#include "transfer/sync_team.h"
 
 #define OF_SOURCE  0x01
 #define PRUNE      0x02
 #define DRY_RUN    0x04
 #define CHECKSUM   0x08
 #define SAFE_LINKS 0x10
+#define STREAM     0x20 /* one that has joined */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -102,6 +105,61 @@ static int make_tree(int folder)
 	return openat(folder, "in", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+static void failed(void *cookie, const char *path, const struct err *why)
+{
+	(void)cookie;
+	(void)path;
+	(void)why;
+}
+
+/* On a thread of its own, since it is confined from then on. */
+struct joining {
+	struct sync_team *team;
+	const struct sync_link *link;
+	bool source;
+};
+
+static void *join_team(void *arg)
+{
+	struct joining *j = arg;
+	struct sync_counts counts;
+	struct err err = { 0 };
+
+	if (j->source)
+		sync_source_stream(j->team, j->link, &counts, &err);
+	else
+		sync_target_stream(j->team, j->link, &counts, &err);
+	return NULL;
+}
+
+/* A stream whose leader has two files to give, or has done all that it could wait for. */
+static void run_stream(
+    int root, const struct sync_options *o, const struct sync_link *link, bool source)
+{
+	struct err err = { 0 };
+	struct sync_dirs *dirs = sync_dirs_create(&err);
+	struct joining j = { .team = sync_team_create(&err), .link = link, .source = source };
+	const struct sync_lead lead = {
+		.root = root, .opt = o, .link = link, .dirs = dirs, .failed = failed
+	};
+	struct sync_counts counts = { 0 };
+	pthread_t thread;
+
+	sync_team_lead(j.team, &lead);
+	sync_team_give(j.team, "f", 0, NULL, 0);
+	sync_team_give(j.team, "d/large", 1, NULL, 0);
+	sync_team_advance(j.team, UINT64_MAX);
+	if (pthread_create(&thread, NULL, join_team, &j) != 0)
+		abort();
+	if (source)
+		sync_team_finish(j.team, &counts, &err);
+	pthread_join(thread, NULL);
+	sync_team_end(j.team);
+	sync_dirs_settle(dirs, root);
+	sync_team_release(j.team);
+	sync_dirs_free(dirs);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int folder = outside();
@@ -118,7 +176,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = { 0 };
 	int root = make_tree(folder);
 
-	if (how & OF_SOURCE)
+	if (how & STREAM)
+		run_stream(root, &o, &link, how & OF_SOURCE);
+	else if (how & OF_SOURCE)
 		sync_source(root, &o, &link, &counts, &err);
 	else
 		sync_target(root, &o, &link, &counts, &err);
