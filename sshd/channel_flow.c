@@ -18,7 +18,11 @@
 #include "rpc/call.h"
 #include "sshd/channel_parts.h"
 
-#define EXIT_FAILED 255 /* as ssh(1) leaves when it is not the command that failed */
+/* Bytes handed to libssh at once: four packets as OpenSSH takes them, less what libssh leaves
+ * free in each. */
+#define PIECE_MAX    ((size_t)4 * (32768 - 10))
+#define PIECE_SLICES 64
+#define EXIT_FAILED  255 /* as ssh(1) leaves when it is not the command that failed */
 
 static const struct log_area area = { "channel" };
 
@@ -275,15 +279,42 @@ static const struct framed_ops call_ops = {
 	.opened = call_opened,
 };
 
+/* The head of a queue in one piece of at most PIECE_MAX: where it lies if that is long
+ * enough, else gathered in ${scratch}. libssh copies it in any case, and what costs is each
+ * time it is called. */
+static size_t piece(const struct bufq *q, uint8_t *scratch, size_t room, const uint8_t **data)
+{
+	struct iovec v[PIECE_SLICES];
+	size_t max = room < PIECE_MAX ? room : PIECE_MAX;
+	size_t n = bufq_peek(q, v, PIECE_SLICES, max), len = 0;
+
+	*data = scratch;
+	if (n > 0 && (v[0].iov_len == max || n == 1 || scratch == NULL)) {
+		*data = v[0].iov_base;
+		return v[0].iov_len;
+	}
+	for (size_t i = 0; i < n; i++) {
+		memcpy(scratch + len, v[i].iov_base, v[i].iov_len);
+		len += v[i].iov_len;
+	}
+	return len;
+}
+
 /* As much as the client's window has room for. */
 static void flush(struct channel *c, struct bufq *q, bool to_stderr)
 {
-	while (q->bytes > 0 && !c->deaf) {
-		struct iovec v;
-		int n = 0;
+	struct loop *loop = client_loop(c->all->client);
 
-		if (bufq_peek(q, &v, 1, SIZE_MAX) == 1)
-			n = client_write(c->all->client, c->ssh, v.iov_base, v.iov_len, to_stderr);
+	while (q->bytes > 0 && !c->deaf) {
+		size_t room = PIECE_MAX, len;
+		/* Nothing is read on the loop meanwhile: its block is as good as any. */
+		uint8_t *scratch = loop_recv_reserve(loop, PIECE_MAX, &room);
+		const uint8_t *data;
+		int n;
+
+		len = piece(q, scratch, room, &data);
+		n = client_write(c->all->client, c->ssh, data, len, to_stderr);
+		loop_recv_take(loop, 0);
 		if (n < 0)
 			drop_output(c);
 		if (n <= 0)
@@ -291,7 +322,7 @@ static void flush(struct channel *c, struct bufq *q, bool to_stderr)
 		bufq_drop(q, (size_t)n);
 		if (c->call != NULL)
 			framed_credit(c->call, (size_t)n);
-		if ((size_t)n < v.iov_len)
+		if ((size_t)n < len)
 			return;
 	}
 }

@@ -8,9 +8,9 @@
 
 #include "sshd/client_parts.h"
 
-#define PACKET_OVERHEAD 32    /* bytes that a packet has on the wire besides its payload, about */
-#define GOODBYE_READS   4     /* at the end, of what is not looked at */
-#define WRITE_MAX       32768 /* bytes handed over at once */
+#define PACKET_OVERHEAD 32     /* bytes that a packet has on the wire besides its payload, about */
+#define GOODBYE_READS   4      /* at the end, of what is not looked at */
+#define WRITE_MAX       131072 /* bytes handed over at once */
 #define READ_BUDGET     ((uint64_t)CLIENT_READS_PER_TURN * 4096)
 
 /* What waits. */
@@ -99,31 +99,42 @@ static int write_piece(
 	return n;
 }
 
-int client_write(
-    struct client *c, ssh_channel channel, const void *data, size_t len, bool to_stderr)
+/* How much was taken; -1: none of it ever will. */
+static int write_pieces(
+    struct client *c, ssh_channel channel, const uint8_t *data, size_t len, bool to_stderr)
 {
-	const uint8_t *at = data;
 	size_t done = 0;
 
-	if (c->state != CLIENT_STATE_OPEN || c->failing || !ssh_channel_is_open(channel))
-		return -1;
 	while (done < len) {
 		size_t piece = fitting(c, channel, len - done);
 
 		piece = piece < WRITE_MAX ? piece : WRITE_MAX;
-		int n = write_piece(c, channel, at + done, piece, to_stderr);
+		int n = write_piece(c, channel, data + done, piece, to_stderr);
 		if (n < 0)
 			return -1;
 		done += (size_t)n;
 		if (n == 0 || (size_t)n < piece)
 			break;
 	}
-	if (done < len)
+	return (int)done;
+}
+
+int client_write(
+    struct client *c, ssh_channel channel, const void *data, size_t len, bool to_stderr)
+{
+	int done;
+
+	if (c->state != CLIENT_STATE_OPEN || c->failing || !ssh_channel_is_open(channel))
+		return -1;
+	done = write_pieces(c, channel, data, len, to_stderr);
+	if (done < 0)
+		return -1;
+	if ((size_t)done < len)
 		block(c);
-	c->bytes_out += done;
+	c->bytes_out += (size_t)done;
 	if (done > 0)
 		client_flush(c);
-	return (int)done;
+	return done;
 }
 
 /* Reading. */
