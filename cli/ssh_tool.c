@@ -116,13 +116,20 @@ static void pass_on(int number)
 		kill(tool_pid, number);
 }
 
+static void on(int number, void (*handler)(int))
+{
+	const struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+
+	sigaction(number, &action, NULL);
+}
+
 /* What the terminal sends, the tool gets itself; the rest is passed on. */
 static void set_signals(void (*terminal)(int), void (*other)(int))
 {
-	signal(SIGINT, terminal);
-	signal(SIGQUIT, terminal);
-	signal(SIGTERM, other);
-	signal(SIGHUP, other);
+	on(SIGINT, terminal);
+	on(SIGQUIT, terminal);
+	on(SIGTERM, other);
+	on(SIGHUP, other);
 }
 
 static int wait_for_tool(void)
@@ -145,7 +152,7 @@ static int run_program(const char *program, char **argv, struct err *err)
 	tool_pid = fork();
 	if (tool_pid == 0) {
 		set_signals(SIG_DFL, SIG_DFL);
-		signal(SIGPIPE, SIG_DFL);
+		on(SIGPIPE, SIG_DFL);
 		execvp(program, argv);
 		dprintf(STDERR_FILENO, "towline: %s: %s\n", program, strerror(errno));
 		_exit(errno == ENOENT ? 127 : 126);
