@@ -332,7 +332,7 @@ static void fill(struct client *c, const struct client_options *o)
 	c->id = ++s->last_id;
 	c->born_ms = c->heard_ms = c->used_ms = loop_now_ms(s->loop);
 	c->turn.run = on_turn;
-	strncpy(c->peer, o->peer, sizeof(c->peer) - 1);
+	snprintf(c->peer, sizeof(c->peer), "%s", o->peer);
 	if (o->address != NULL && o->address->sa_family == AF_INET)
 		memcpy(&c->address, o->address, sizeof(struct sockaddr_in));
 	else if (o->address != NULL && o->address->sa_family == AF_INET6)

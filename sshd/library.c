@@ -3,6 +3,7 @@
 #include <libssh/callbacks.h>
 #include <libssh/server.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,7 +57,7 @@ static int read_host_key(struct library *l, const char *text, struct err *err)
 		char *shown = ssh_get_fingerprint_hash(SSH_PUBLICKEY_HASH_SHA256, hash, len);
 
 		if (shown != NULL)
-			strncpy(l->fingerprint, shown, sizeof(l->fingerprint) - 1);
+			snprintf(l->fingerprint, sizeof(l->fingerprint), "%s", shown);
 		ssh_string_free_char(shown);
 		ssh_clean_pubkey_hash(&hash);
 	}

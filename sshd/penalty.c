@@ -130,7 +130,7 @@ static int parse_network(const char *text, struct network *n)
 
 	if (len >= sizeof(address))
 		return -1;
-	strncpy(address, text, len);
+	memcpy(address, text, len);
 	bool is_four = inet_pton(AF_INET, address, &v4) == 1;
 	if (is_four)
 		map_v4(&v4, &n->source);
