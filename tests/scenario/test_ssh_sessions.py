@@ -62,6 +62,18 @@ def test_answer(box, sessions, tmp_path):
     assert box.get("box").host_key_fingerprint == made.host_key_fingerprint
 
 
+def test_upstreams_client(box):
+    """What OpenShell's own messages know of it is all there."""
+    made = box.stub.CreateSshSession(pb.CreateSshSessionRequest(sandbox="box"), timeout=10)
+    assert made.sandbox_id == box.get("box").metadata.id and made.token
+    assert f"{made.gateway_host}:{made.gateway_port}" == box.target
+    assert made.gateway_scheme == "http" and made.host_key_fingerprint.startswith("SHA256:")
+    assert made.expiration_time.ToSeconds() > time.time() + 800
+    request = pb.RevokeSshSessionRequest(token=made.token)
+    answer = box.stub.RevokeSshSession(request, timeout=10)
+    assert answer.outcome == pb.DELETION_OUTCOME_COMPLETED
+
+
 @pytest.mark.parametrize("ttl", [0, 1, 86400])
 def test_ttl(sessions, ttl):
     before = time.time() * 1000

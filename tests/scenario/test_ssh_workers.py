@@ -185,6 +185,24 @@ def test_port_taken(make_gateway):
         gateway.process = None
 
 
+@pytest.mark.parametrize(
+    ("flags", "host", "port"),
+    [
+        (["--ssh-listen=0.0.0.0:0"], socket.gethostname(), None),
+        (["--ssh-listen=[::]:0"], socket.gethostname(), None),
+        (["--ssh-listen=[::1]:0"], "::1", None),
+        (["--ssh-listen=0.0.0.0:0", "--ssh-host=ssh.example", "--ssh-port=22"], "ssh.example", 22),
+    ],
+)
+def test_what_clients_dial(make_gateway, flags, host, port):
+    sshd()
+    gateway = make_gateway("--ssh-workers=1", *flags)
+    gateway.create("box")
+    made = ssh_sessions.Sessions(gateway).create()
+    listens = re.search(r"area=gateway.ssh event=listening address=\"?(\S+):(\d+)", gateway.log())
+    assert (made.host, made.port) == (host, port or int(listens[2]))
+
+
 def test_no_program(make_gateway, tmp_path):
     """A gateway without towline-sshd beside it runs, and says what to do."""
     gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", start=False)
