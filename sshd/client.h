@@ -30,10 +30,11 @@ struct sshd;
 #define CLIENT_PENDING_MAX    ((size_t)256 << 10) /* bytes written and not yet with the kernel */
 #define CLIENT_STARTUP_MAX    ((size_t)64 << 10)  /* bytes that a client may send to log in */
 #define CLIENT_READS_PER_TURN 32                  /* of 4 KiB, which is how libssh reads */
-#define CLIENT_BANNER_MS      10000               /* for the client to say what it speaks */
-#define CLIENT_FLUSH_MS       400                 /* at the end: for what was written to leave */
-#define CLIENT_LINGER_MS      500                 /* and for the client to read why, and close */
-#define CLIENT_MISSED_MAX     3                   /* keepalives without a sign of life */
+#define CLIENT_UNANSWERED_MAX 4096  /* packets received, with nothing sent: is it queued? */
+#define CLIENT_BANNER_MS      10000 /* for the client to say what it speaks */
+#define CLIENT_FLUSH_MS       400   /* at the end: for what was written to leave */
+#define CLIENT_LINGER_MS      500   /* and for the client to read why, and close */
+#define CLIENT_MISSED_MAX     3     /* keepalives without a sign of life */
 
 enum client_permission {
 	CLIENT_PERMISSION_EXEC = 1,

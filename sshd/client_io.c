@@ -139,10 +139,37 @@ int client_write(
 
 /* Reading. */
 
+/* What is queued for the end of a key exchange does not count: the end has to be read. */
 static bool takes_more(struct client *c)
 {
 	return !c->failing && c->state <= CLIENT_STATE_OPEN && c->auth.asked == NULL &&
-	    waiting(c) < CLIENT_PENDING_MAX;
+	    pending(c) < CLIENT_PENDING_MAX;
+}
+
+/*
+ * While keys are changed libssh queues its answers without end, and does not tell that it
+ * does. So when many packets came and nothing went out, something is sent: if it does not
+ * go out either, the client has not so many more to go on before it does its part.
+ */
+static void check_queue(struct client *c)
+{
+	struct err err;
+
+	if (c->packet_count.out_packets != c->answered_out) {
+		c->answered_out = c->packet_count.out_packets;
+		c->answered_in = c->packet_count.in_packets;
+		c->probed = false;
+	}
+	uint64_t since = c->packet_count.in_packets - c->answered_in;
+	if (c->state != CLIENT_STATE_OPEN || since < CLIENT_UNANSWERED_MAX)
+		return;
+	if (!c->probed) {
+		c->probed = true;
+		ssh_send_ignore(c->ssh, "");
+	} else if (since >= 2 * (uint64_t)CLIENT_UNANSWERED_MAX) {
+		err_set(&err, GRPC_FAILED_PRECONDITION, "the client does not change keys");
+		client_fail(c, &err);
+	}
 }
 
 /* The gate: which messages there are in which state. It does not rely on libssh's own. */
@@ -265,6 +292,7 @@ static void read_and_serve(struct client *c)
 		enum advance did = advance(c);
 
 		check_startup(c);
+		check_queue(c);
 		/* What libssh has read already the loop would not see, so it is served first. */
 		if (did == ADVANCE_NOTHING ||
 		    (did == ADVANCE_READ && c->socket_count.in_bytes - start >= READ_BUDGET))

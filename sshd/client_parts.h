@@ -66,7 +66,9 @@ struct client {
 	bool blocked_full;        /* because there was no room, not (only) because of its window */
 	uint64_t blocked_packets; /* received by then */
 
-	uint64_t told_packets; /* received when channels were told */
+	uint64_t answered_in, answered_out; /* packets, when last one was sent */
+	bool probed;                        /* and since then one was to be sent */
+	uint64_t told_packets;              /* received when channels were told */
 
 	struct auth auth;
 	char *token_session; /* of one that came through the tunnel */

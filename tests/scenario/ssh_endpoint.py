@@ -220,22 +220,20 @@ class Endpoint:
         self.process = None
 
     def start(self):
-        with socket.socket() as probe:
-            probe.bind((self.host, 0))
-            self.port = probe.getsockname()[1]
         command = [
             str(BIN / "towline-sshd"),
             f"--gateway={self.gateway.address}",
             f"--endpoint-id={ENDPOINT}",
             f"--token-file={self.folder / 'token'}",
             f"--host-key={self.folder / 'host_key'}",
-            f"--listen={self.host}:{self.port}",
+            f"--listen={self.host}:0",
             "--log-level=debug",
             *self.flags,
         ]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._serves, START_SECONDS, "towline-sshd serves")
+        self.port = int(self.lines("event=listening")[-1].split("address=")[1].split()[0].rpartition(":")[2])
         blob = base64.b64encode(public_blob(self.host_key)).decode()
         self.known_hosts = self.folder / "known_hosts"
         self.known_hosts.write_text(f"[{self.host}]:{self.port} ssh-ed25519 {blob}\n")
