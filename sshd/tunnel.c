@@ -123,7 +123,8 @@ static int read_init(
 	*frame = codec_unpack(
 	    &openshell__v1__tcp_forward_frame__descriptor, r->first_message, r->first_len, &why);
 	if (*frame == NULL)
-		return err_set(err, guard_status(why), "ForwardTcp: %s", guard_text(why));
+		return err_set(
+		    err, (enum grpc_code)guard_status(why), "ForwardTcp: %s", guard_text(why));
 	if ((*frame)->payload_case != OPENSHELL__V1__TCP_FORWARD_FRAME__PAYLOAD_INIT ||
 	    (*frame)->init->target_case != OPENSHELL__V1__TCP_FORWARD_INIT__TARGET_SSH ||
 	    (*frame)->init->authorization_token[0] == '\0')
