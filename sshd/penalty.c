@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,7 +131,7 @@ static int parse_network(const char *text, struct network *n)
 
 	if (len >= sizeof(address))
 		return -1;
-	memcpy(address, text, len);
+	snprintf(address, sizeof(address), "%.*s", (int)len, text);
 	bool is_four = inet_pton(AF_INET, address, &v4) == 1;
 	if (is_four)
 		map_v4(&v4, &n->source);
