@@ -273,6 +273,19 @@ def test_many_channels(box):
     assert command(raw, "echo again", number=65)[0] == b"again\n"
 
 
+def test_crowd(box):
+    """More commands at one moment than the gateway lets wait for a sandbox: all are served."""
+    crowd = [box.raw() for _ in range(24)]
+    channels = [[open_session(raw, number=n) for n in range(4)] for raw in crowd]
+    for raw, theirs in zip(crowd, channels):
+        for number in theirs:
+            request(raw, number, "exec", string("echo served"), wait=False)
+    for raw in crowd:
+        for _ in range(4):
+            got = drain(raw)
+            assert got.end == ("exit-status", 0), got.err
+
+
 def test_one_after_the_other(box):
     """Nothing of a channel stays."""
     raw = box.raw()
