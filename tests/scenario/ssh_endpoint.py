@@ -258,6 +258,7 @@ class Endpoint:
 
     def counters(self):
         """What SIGUSR1 writes."""
+        time.sleep(0.1)  # of one event only so many lines a second are logged
         before = len(self.lines("counters"))
         self.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: len(self.lines("counters")) > before, 5, "counters are logged")
