@@ -9,16 +9,15 @@
 
 #include <cmocka.h>
 
-static char *printed(void (*print)(const void *, FILE *), const void *what)
+/* ${text} is the caller's to free. */
+static void get_printed(char **text, void (*print)(const void *, FILE *), const void *what)
 {
-	char *text = NULL;
 	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
+	FILE *out = open_memstream(text, &len);
 
 	assert_non_null(out);
 	print(what, out);
 	fclose(out);
-	return text;
 }
 
 static void print_text(const void *text, FILE *out)
@@ -48,7 +47,9 @@ static void text_is_plain(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		char *got = printed(print_text, cases[i].text);
+		char *got = NULL;
+
+		get_printed(&got, print_text, cases[i].text);
 		assert_string_equal(got, cases[i].roff);
 		free(got);
 	}
@@ -82,9 +83,10 @@ static void a_page_has_its_parts(void **state)
 	    ".TP\n\\fB\\-s\\fR, \\fB\\-\\-size\\fR \\fIN\\fR\nhow many (default 1); $A_SIZE\n"
 	    ".TP\n\\fB\\-\\-in\\fR \\fIFILE\\fR\nfrom where (has to be given)\n"
 	    ".SH EXIT STATUS\n.nf\n  0   done\n.fi\n.SH SEE ALSO\nanother(1)\n";
-	char *got = printed(print_page, &page);
+	char *got = NULL;
 
 	(void)state;
+	get_printed(&got, print_page, &page);
 	assert_memory_equal(got, ".TH A-PROGRAM 8 ", strlen(".TH A-PROGRAM 8 "));
 	assert_string_equal(strchr(got, '\n') + 1, roff);
 	free(got);
