@@ -13,7 +13,7 @@
 #include "cli/progress.h"
 #include "cli/sandbox.h"
 #include "cli/signals.h"
-#include "transfer/sync.h"
+#include "transfer/sync/sync.h"
 
 #define LINE_MAX_BYTES ((size_t)20 << 10)
 

@@ -10,7 +10,7 @@
 #include "transfer/client.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
-#include "transfer/twins.h"
+#include "transfer/tree/twins.h"
 #include "transfer/ranges.h"
 
 #define PUT_ID_SIZE 33

@@ -15,7 +15,7 @@
 #include "transfer/flow.h"
 #include "transfer/raw_path.h"
 #include "transfer/transfers.h"
-#include "transfer/tree_notes.h"
+#include "transfer/tree/tree_notes.h"
 
 struct download {
 	struct job job; /* first; opens what is asked for, while ${opening} */

@@ -27,7 +27,7 @@
 #include "base/worker.h"
 #include "relay/framed.h"
 #include "transfer/place.h"
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 #define FLOW_CHUNK ((size_t)1 << 20) /* bytes of one message sent */
 #define FLOW_FIRST_CHUNK \

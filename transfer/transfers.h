@@ -19,10 +19,10 @@ struct transfers {
 	struct pieces_board *board;
 	struct timer *sweep_timer; /* NULL: nobody sweeps */
 	struct job sweep;
-	size_t running;  /* of TRANSFER_MAX */
-	size_t archives; /* of TRANSFER_ARCHIVES_MAX */
-	size_t watches;  /* of FILES_WATCHES_MAX */
-	size_t talks;    /* of TRANSFER_TALKS_MAX */
+	size_t running;             /* of TRANSFER_MAX */
+	size_t archives;            /* of TRANSFER_ARCHIVES_MAX */
+	size_t watches;             /* of FILES_WATCHES_MAX */
+	size_t talks;               /* of TRANSFER_TALKS_MAX */
 	struct sync_serving *syncs; /* that more streams can join; sync_serve.c */
 };
 

@@ -9,7 +9,7 @@
 #include "transfer/journal.h"
 #include "transfer/raw_path.h"
 #include "transfer/transfers.h"
-#include "transfer/tree_notes.h"
+#include "transfer/tree/tree_notes.h"
 
 struct upload {
 	struct transfers *transfers;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transfer/ignore.h"
+#include "transfer/tree/ignore.h"
 
 #define PATH_BYTES 512
 

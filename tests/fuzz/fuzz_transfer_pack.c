@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 #define ENTRIES_MAX 16
 #define ARCHIVE_MAX ((size_t)4 << 20)

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "transfer/scp.h"
+#include "transfer/sftp/scp.h"
 
 #define OF_SOURCE 0x01
 #define RECURSIVE 0x02

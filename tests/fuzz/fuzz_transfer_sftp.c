@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "transfer/sftp.h"
+#include "transfer/sftp/sftp.h"
 
 #define FILE_BYTES ((rlim_t)1 << 20)
 

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "transfer/sync_peer.h"
-#include "transfer/sync_team.h"
+#include "transfer/sync/sync_peer.h"
+#include "transfer/sync/sync_team.h"
 
 #define OF_SOURCE  0x01
 #define PRUNE      0x02

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transfer/sync_delta.h"
+#include "transfer/sync/sync_delta.h"
 
 #define SEED 1
 

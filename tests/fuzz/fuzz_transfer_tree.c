@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 #define ENTRIES_MAX 64
 #define BYTES_MAX   (1 << 20)

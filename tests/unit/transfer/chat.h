@@ -5,7 +5,7 @@
 #ifndef TESTS_TRANSFER_CHAT_H
 #define TESTS_TRANSFER_CHAT_H
 
-#include "transfer/talk.h"
+#include "transfer/sftp/talk.h"
 
 struct chat {
 	struct talk talk;

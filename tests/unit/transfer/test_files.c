@@ -1,5 +1,5 @@
 /* File operations, one turn after the other, as a worker runs them. */
-#include "transfer/files.h"
+#include "transfer/files/files.h"
 
 #include <errno.h>
 #include <fcntl.h>

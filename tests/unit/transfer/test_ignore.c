@@ -1,5 +1,5 @@
 /* What .gitignore patterns mean: by a table, and by what git itself says of a tree. */
-#include "transfer/ignore.h"
+#include "transfer/tree/ignore.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

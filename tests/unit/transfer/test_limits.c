@@ -14,7 +14,7 @@
 #include "support/leak.h"
 #include "tar.h"
 #include "transfer/transfers.h"
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 static void transfers_and_archives_are_counted(void **state)
 {

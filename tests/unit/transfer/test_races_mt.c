@@ -22,10 +22,10 @@
 #include "maze.h"
 #include "proto/codec.h"
 #include "tar.h"
-#include "transfer/files.h"
+#include "transfer/files/files.h"
 #include "transfer/place.h"
-#include "transfer/sync_apply.h"
-#include "transfer/tree.h"
+#include "transfer/sync/sync_apply.h"
+#include "transfer/tree/tree.h"
 
 #define OPERATIONS  50000
 #define LONG        20 /* times, with $TOWLINE_LONG: a million */

@@ -1,5 +1,5 @@
 /* The far end of scp -O, told what scp says, and what it answers. */
-#include "transfer/scp.h"
+#include "transfer/sftp/scp.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

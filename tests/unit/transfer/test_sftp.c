@@ -1,5 +1,5 @@
 /* The SFTP server, told packets as a client packs them, and what it answers. */
-#include "transfer/sftp.h"
+#include "transfer/sftp/sftp.h"
 
 #include <errno.h>
 #include <fcntl.h>

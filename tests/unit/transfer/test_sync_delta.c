@@ -1,5 +1,5 @@
 /* What of a file is there already: whatever way two files differ, one becomes the other. */
-#include "transfer/sync_delta.h"
+#include "transfer/sync/sync_delta.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 
 #include "support/leak.h"
-#include "transfer/sync_links.h"
-#include "transfer/sync_send.h"
-#include "transfer/sync_team.h"
+#include "transfer/sync/sync_links.h"
+#include "transfer/sync/sync_send.h"
+#include "transfer/sync/sync_team.h"
 
 #define LONG_PATH 3900 /* bytes of one that long_path() makes */
 

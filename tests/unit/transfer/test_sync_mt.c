@@ -17,8 +17,8 @@
 #include "base/beneath.h"
 #include "support/alloc.h"
 #include "support/leak.h"
-#include "transfer/sync_peer.h"
-#include "transfer/sync_team.h"
+#include "transfer/sync/sync_peer.h"
+#include "transfer/sync/sync_team.h"
 
 #define PIPE_SIZE ((size_t)512 << 10)
 

@@ -1,5 +1,5 @@
 /* The records of a sync: there and back, in whatever pieces, and what is no record. */
-#include "transfer/sync_wire.h"
+#include "transfer/sync/sync_wire.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Trees as tar streams: what goes in comes out, and nothing gets out of the directory. */
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>

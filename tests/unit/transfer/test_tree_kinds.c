@@ -19,7 +19,7 @@
 #include "base/beneath.h"
 #include "support/alloc.h"
 #include "support/leak.h"
-#include "transfer/tree.h"
+#include "transfer/tree/tree.h"
 
 #define ARCHIVE_BYTES ((size_t)32 << 20)
 #define PIECE         777 /* bytes of a pull */

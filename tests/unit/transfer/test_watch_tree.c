@@ -1,5 +1,5 @@
 /* Which directories are watched, and where they are. */
-#include "transfer/watch_tree.h"
+#include "transfer/files/watch_tree.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
