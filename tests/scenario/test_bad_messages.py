@@ -3,6 +3,7 @@
 They get a status; the connection and its other calls live on where HTTP/2 allows it.
 """
 
+import itertools
 import os
 import random
 import socket
@@ -30,8 +31,8 @@ def exec_first(name, *command):
     return pb.ExecSandboxInput(start=start)
 
 
-def upload_first(name):
-    metadata = {"sandbox": name, "remote_path": "f", "size_unknown": True}
+def upload_first(name, path="f"):
+    metadata = {"sandbox": name, "remote_path": path, "size_unknown": True}
     return API["openshell.v1.UploadFileRequest"](metadata=metadata)
 
 
@@ -50,12 +51,14 @@ def client(ready):
 def begun(ready, client):
     """begun("UploadFile"): a stream whose first message was fine, and has been taken."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Each to a place of its own: one that was broken off has its place a moment longer.
+        numbers = itertools.count()
 
         def begin(method):
             first = {
                 "ExecSandboxInteractive": lambda: exec_first(ready.name),
                 "ForwardTcp": lambda: forward_first(ready.name, listener.getsockname()[1]),
-                "UploadFile": lambda: upload_first(ready.name),
+                "UploadFile": lambda: upload_first(ready.name, f"f{next(numbers)}"),
             }[method]()
             stream = client.call(SERVICE + method, frame(first))
             client.wait(lambda: stream.trailers)  # headers, so far

@@ -245,11 +245,13 @@ static void sync_in_streams(struct trees *t, const struct sync_options *o)
 			    pthread_create(&threads[i][k], NULL, end_main, &ends[i][k]), 0);
 	}
 	sync_them_with(t, &from, &to);
-	for (size_t i = 0; i < STREAMS; i++)
-		for (size_t k = 0; k < 2; k++) {
-			pthread_join(threads[i][k], NULL);
-			pipe_free(&pipes[i][k]);
-		}
+	for (size_t i = 0; i < STREAMS; i++) {
+		/* Both ends have both pipes. */
+		pthread_join(threads[i][0], NULL);
+		pthread_join(threads[i][1], NULL);
+		pipe_free(&pipes[i][0]);
+		pipe_free(&pipes[i][1]);
+	}
 	sync_team_release(from.team);
 	sync_team_release(to.team);
 }
