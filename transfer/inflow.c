@@ -11,8 +11,8 @@
 
 #define INFLOW_SLICES_MAX 65536 /* of one batch; more are too small to be honest */
 #define INFLOW_LANE       (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
-#define INFLOW_AHEAD      ((size_t)512 << 10) /* bytes that wait for the disk while more may come */
-#define INFLOW_BATCH      ((size_t)512 << 10) /* bytes of a job, or one slice */
+#define INFLOW_AHEAD      ((size_t)1 << 20) /* bytes that wait for the disk while more may come */
+#define INFLOW_BATCH      ((size_t)1 << 20) /* bytes of a job, or one slice */
 
 /* A file that can be resumed is synced in the background of its writing. */
 #define INFLOW_SYNC     ((uint64_t)2 << 20) /* bytes written behind which a sync begins */
