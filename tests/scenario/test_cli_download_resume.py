@@ -42,7 +42,7 @@ def parts(box):
 
 def stored(box):
     """Bytes of the part file that are on the disk, more or less."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # it is not there, or has nothing in it yet
         for path in parts(box):
             with open(path, "rb") as file:
                 file.seek(-24 * 16, os.SEEK_END)

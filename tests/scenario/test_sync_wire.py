@@ -299,6 +299,8 @@ def leader(sandbox, direction=UPLOAD, **fields):
     one = Stream(sandbox, path="tree", direction=direction, id=ID, **fields)
     if direction == UPLOAD:
         one.until(LISTED)
+    else:  # it has taken the call when it says which protocol it speaks
+        one.got += next(one.call).data
     return one
 
 
