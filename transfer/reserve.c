@@ -20,10 +20,16 @@ int reserve_room(int fd, uint64_t from, uint64_t bytes)
 
 	if (bytes == 0)
 		return 0;
-	/* Pages are made for what is reserved in memory: that takes a third of the time that
-	 * writing them does, and nothing is written meanwhile. */
-	if (fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
-		return look_for_room(&fs, bytes);
+	/* Asked for more than there is, fallocate() takes all there is before it fails: for that
+	 * moment nobody else could write. */
+	if (fstatfs(fd, &fs) == 0) {
+		if (look_for_room(&fs, bytes) != 0)
+			return -1;
+		/* Pages are made for what is reserved in memory: that takes a third of the time
+		 * that writing them does, and nothing is written meanwhile. */
+		if (fs.f_type == TMPFS_MAGIC)
+			return 0;
+	}
 	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)bytes) == 0 ||
 	    errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)
 		return 0;
