@@ -132,22 +132,31 @@ static void *join_team(void *arg)
 	return NULL;
 }
 
+static void give(struct sync_team *t, const char *path, uint64_t after)
+{
+	struct sync_job job = { .path = strdup(path), .after = after };
+
+	if (job.path == NULL || sync_team_give(t, &job) != 0)
+		abort();
+}
+
 /* A stream whose leader has two files to give, or has done all that it could wait for. */
 static void run_stream(
     int root, const struct sync_options *o, const struct sync_link *link, bool source)
 {
 	struct err err = { 0 };
 	struct sync_dirs *dirs = sync_dirs_create(&err);
+	struct sync_joint *joint = sync_joint_create(&err);
 	struct joining j = { .team = sync_team_create(&err), .link = link, .source = source };
 	const struct sync_lead lead = {
-		.root = root, .opt = o, .link = link, .dirs = dirs, .failed = failed
+		.root = root, .opt = o, .link = link, .dirs = dirs, .joint = joint, .failed = failed
 	};
 	struct sync_counts counts = { 0 };
 	pthread_t thread;
 
 	sync_team_lead(j.team, &lead);
-	sync_team_give(j.team, "f", 0, NULL, 0);
-	sync_team_give(j.team, "d/large", 1, NULL, 0);
+	give(j.team, "f", 0);
+	give(j.team, "d/large", 1);
 	sync_team_advance(j.team, UINT64_MAX);
 	if (pthread_create(&thread, NULL, join_team, &j) != 0)
 		abort();
@@ -157,6 +166,7 @@ static void run_stream(
 	sync_team_end(j.team);
 	sync_dirs_settle(dirs, root);
 	sync_team_release(j.team);
+	sync_joint_free(joint);
 	sync_dirs_free(dirs);
 }
 

@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	p.cap = size - half;
 	p.out = malloc(p.cap + 1);
-	if (s == NULL || p.out == NULL || sync_delta(s, &ops, &p, &err) != 0)
+	if (s == NULL || p.out == NULL || sync_delta(s, 0, &ops, &p, &err) != 0)
 		abort();
 	if (!forged && (p.len != p.cap || memcmp(p.out, data + half, p.len) != 0))
 		abort();

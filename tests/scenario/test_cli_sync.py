@@ -8,6 +8,7 @@ import stat
 import pytest
 from conftest import wait_until
 from towline_cli import box  # noqa: F401
+from wires import Wire
 
 SMALL = 64 << 10  # files below go whole
 ODD = ["a b", "ü€😀", "-rf", "*?[x]", "back\\slash", "new\nline", "n" * 255, ".hidden", "trail "]
@@ -336,6 +337,45 @@ def test_several_streams(pair, transfers):
     assert pair("--transfers", transfers)["same"] == 1507 + 13 * 8
 
 
+MIB = 1 << 20
+
+
+@pytest.fixture
+def way(pair, ready):
+    """A way that lets each connection have so much, and counts what goes over it."""
+    with Wire(int(ready.gateway.target.rpartition(":")[2])) as wire:
+        wire.rate(64 * MIB)
+        yield wire
+
+
+def over(wire, pair, *flags):
+    """What comes of a sync over the wire, and the bytes of content that each connection has carried."""
+    wire.each()
+    result = pair("--gateway-endpoint", wire.endpoint, *flags)
+    return result, sorted((each[0 if pair.up else 1] for each in wire.each()), reverse=True)
+
+
+def test_one_file_over_several_streams(pair, way):
+    """All of a new file, and of one that is there what differs."""
+    data = bytearray(random.Random(8).randbytes(96 * MIB))
+    (pair.source / "large").write_bytes(data)
+    result, carried = over(way, pair, "--transfers", "4")
+    assert pair.same()
+    assert (result["files"], result["content_bytes"]) == (1, 96 * MIB)
+    assert len(carried) == 4 and carried[3] >= 8 * MIB and sum(carried) < 97 * MIB, carried
+    for at in range(4 * MIB, 96 * MIB, 8 * MIB):
+        data[at:at + MIB] = bytes(MIB)
+    (pair.source / "large").write_bytes(data)
+    result, carried = over(way, pair, "--transfers", "4")
+    assert pair.same()
+    assert (result["files"], result["failed"]) == (1, 0)
+    assert 12 * MIB <= result["content_bytes"] < 13 * MIB
+    assert len(carried) == 4 and carried[1] >= MIB and sum(carried) < 14 * MIB, carried
+    (pair.source / "other").write_bytes(data)
+    result, carried = over(way, pair, "--transfers", "1")
+    assert pair.same() and len(carried) == 1
+
+
 @pytest.mark.parametrize("transfers", ["0", "17", "x"])
 def test_how_many_streams_there_may_be(pair, transfers):
     pair.text("--transfers", transfers, code=2)
@@ -500,6 +540,7 @@ def test_killed_in_the_middle(pair, ready, who):
     rnd = random.Random(4)
     for i in range(40):
         (pair.source / f"f{i}").write_bytes(rnd.randbytes(2_000_000))
+    (pair.source / "large").write_bytes(rnd.randbytes(80_000_000))
     whole = {path.name: path.read_bytes() for path in pair.source.iterdir()}
     victim = pair.box.popen(*pair.words())
     wait_until(lambda: pair.target.exists() and any(p.name.startswith("f") for p in pair.target.iterdir()), 20, "a file")

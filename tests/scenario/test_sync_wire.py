@@ -68,6 +68,11 @@ def large(path, size, how=0, time=0):
     return record(FILE, text(path), number(size), number(0o644), number(2 * time), number(how))
 
 
+def ranged(path, size, each, which, file=7, how=4):
+    return record(FILE, text(path), number(size), number(0o644), number(0), number(how), number(file), number(each),
+                  number(which))
+
+
 def attributes(**values):
     return record(ATTRIBUTES, *[text(f"user.{name}".encode()) + text(value) for name, value in values.items()])
 
@@ -144,7 +149,16 @@ BAD = {
     "done within a file": large(b"x", 9) + record(DONE, counts(1)),
     "a hole of no file": record(HOLE, number(1)),
     "too long a hole": large(b"x", 1 << 40) + record(HOLE, number((64 << 20) + 1)),
-    "a file of a kind that is not known": large(b"x", 9, 4),
+    "a file of a kind that is not known": large(b"x", 9, 8),
+    "a range of no file": ranged(b"x", 0, 10, 0),
+    "a range behind the end": ranged(b"x", 20, 10, 2),
+    "ranges of nothing": ranged(b"x", 20, 0, 0),
+    "too many ranges": ranged(b"x", 65, 1, 0),
+    "a range that is whole": ranged(b"x", 20, 10, 0, how=5),
+    "a range within another": ranged(b"x", 20, 10, 0) + ranged(b"x", 20, 10, 1),
+    "a range twice": (ranged(b"x", 20, 10, 0) + record(LEAVE)) * 2,
+    "ranges of two files": ranged(b"x", 20, 10, 0) + record(LEAVE) + ranged(b"y", 20, 10, 1),
+    "ranges of two sizes": ranged(b"x", 20, 10, 0) + record(LEAVE) + ranged(b"x", 21, 10, 1),
     "a hard link that leads out": record(HARDLINK, text(b"h"), text(b"../x"), number(0), number(0)),
     "an absolute hard link": record(HARDLINK, text(b"h"), text(b"/etc/passwd"), number(0), number(0)),
     "attributes of nothing": attributes(a=b"b") + record(WALKED),
@@ -216,7 +230,7 @@ def test_init_is_checked(sandbox, fields):
         sandbox(**fields)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 1 << 31])
+@pytest.mark.parametrize("protocol", [0, 3, 1 << 31])
 def test_a_protocol_that_is_not_spoken(sandbox, protocol):
     with fails(grpc.StatusCode.FAILED_PRECONDITION, f"protocol: {protocol};"):
         sandbox(record(DONE, counts()), protocol=protocol)
@@ -320,6 +334,77 @@ def test_a_stream_that_joins(sandbox):
     assert first.end()[-1][1][:2] == bytes([3, 7])
 
 
+def test_a_file_in_ranges(sandbox):
+    """It is there when all of them are, on whichever stream, and as they should be."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "f").write_bytes(b"old and long enough")
+    new = b"new.new.to be.old and long enough"
+
+    def part(name, which, content, *records):
+        return (ranged(name, len(new), 13, which) + (b"".join(records) or record(LITERAL, content))
+                + record(END, digest(content)))
+
+    first, second = leader(sandbox), Stream(sandbox, joins=ID)
+    second.until(READY)
+    second.send(part(b"f", 2, new[26:], record(COPY, number(12), number(7))), part(b"f", 0, new[:13]))
+    wait_until(lambda: len(list(sandbox.tree.iterdir())) == 2, 10, "a part file")
+    time.sleep(0.2)
+    assert (sandbox.tree / "f").read_bytes() == b"old and long enough"
+    first.send(part(b"f", 1, new[13:26]))
+    wait_until(lambda: (sandbox.tree / "f").read_bytes() == new, 10, "the file")
+    assert [p.name for p in sandbox.tree.iterdir()] == ["f"]
+    second.send(record(DONE, counts(2, 13)))
+    second.until(RECEIPT)
+    first.send(record(WALKED), record(DONE, counts(3, 26)))
+    assert first.end()[-1][1][3] == 1  # files
+
+
+@pytest.mark.parametrize("bad", [record(LITERAL, b"short") + record(END, digest(b"short")),
+                                 record(LITERAL, b"other text") + record(END, digest(b"what it is")),
+                                 record(LITERAL, b"much longer than it is") + record(END, digest(b"")),
+                                 record(COPY, number(0), number(10)) + record(END, digest(b"old of that")),
+                                 record(LEAVE)])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_range_that_fails(sandbox, bad, which):
+    """The file has, once; the old one stays, and others go on."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "f").write_text("old")
+    good = record(LITERAL, bytes(10)) + record(END, digest(bytes(10)))
+    records = [ranged(b"f", 30, 10, i) + (bad if i == which else good) for i in (2, 0, 1)]
+    literal = sum(len(body) for kind, body in records_of(b"".join(records)) if kind == LITERAL)
+    done = [small(b"g", b"x"), record(WALKED), record(DONE, counts(4, literal + 1))]
+    if bad == record(LEAVE):
+        sandbox(*records, *done)
+    else:
+        with fails(grpc.StatusCode.ABORTED, "1 entries"):
+            sandbox(*records, *done)
+    assert (sandbox.tree / "f").read_text() == "old"
+    assert sorted(p.name for p in sandbox.tree.iterdir()) == ["f", "g"]
+
+
+def test_ranges_that_never_come(sandbox):
+    """Nothing is left of them when the sync is over."""
+    sandbox(*[ranged(b"f%d" % i, 20, 10, 0, i) + record(LEAVE) for i in range(32)], record(WALKED), record(DONE, counts(32)))
+    assert list(sandbox.tree.iterdir()) == []
+    with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "more than 32 files"):
+        sandbox(*[ranged(b"f%d" % i, 20, 10, 0, i) + record(LEAVE) for i in range(33)])
+    assert list(sandbox.tree.iterdir()) == []
+
+
+@pytest.mark.parametrize("newest", [0, 1, 2, 9])
+def test_which_protocol_is_spoken(sandbox, newest):
+    """The newest that both know; ranges go only to who knows them."""
+    sandbox.tree.mkdir()
+    (sandbox.tree / "f").write_bytes(bytes(20 << 20))
+    first = Stream(sandbox, path="tree", direction=DOWNLOAD, id=ID, newest=newest)
+    assert next(first.call).protocol == (2 if newest >= 2 else 1)
+    first.send(record(LISTED))
+    first.until(END)
+    files = [body for kind, body in records_of(first.got) if kind == FILE]
+    assert [body.endswith(number(4) + number(0) + number(8 << 20) + number(0)) for body in files[:1]] == [newest >= 2]
+    first.call.cancel()
+
+
 def test_what_fails_on_a_stream_that_joined_keeps_all(sandbox):
     sandbox.tree.mkdir()
     (sandbox.tree / "extra").write_text("x")
@@ -392,7 +477,7 @@ def test_who_may_join(sandbox):
     with fails(grpc.StatusCode.ALREADY_EXISTS):
         Stream(sandbox, path="tree", direction=UPLOAD, id=ID).end()
     with fails(grpc.StatusCode.FAILED_PRECONDITION):
-        Stream(sandbox, joins=ID, protocol=2).end()
+        Stream(sandbox, joins=ID, protocol=3).end()
     streams = [Stream(sandbox, joins=ID) for _ in range(15)]
     for one in streams:
         one.until(READY)
@@ -533,12 +618,12 @@ def test_a_source_that_lies_to_the_client(what, tmp_path):
         assert [p.name for p in cli.here.iterdir()] == ["tree"]
 
 
-@pytest.mark.parametrize("protocol", [0, 2])
+@pytest.mark.parametrize("protocol", [0, 3])
 def test_a_sandbox_of_another_protocol(protocol, tmp_path):
     with lying(small(b"f", b"x") + record(DONE, counts(1, 1)), tmp_path, protocol) as cli:
         (cli.here / "tree").mkdir()
         for words in (("box:tree", "tree"), ("tree", "box:tree")):
-            assert f"the sandbox syncs by protocol {protocol}, and this program by 1" in cli("sync", *words, code=1).err
+            assert f"the sandbox syncs by protocol {protocol}, and this program by 1 to 2" in cli("sync", *words, code=1).err
         assert list((cli.here / "tree").iterdir()) == []
 
 

@@ -7,6 +7,7 @@
  * Prints the port it listens on. Lines of its input tell it what to do, its end to go:
  *
  *	count	 prints how many bytes went up (to the target) and down since the last count
+ *	each	 prints for each connection since the last time UP:DOWN, in the order of their coming
  *	cut N	 when N more bytes have gone through, either way, resets every connection
  *	hold N	 when N more bytes have gone through, prints "held" and lets nothing through
  *	go	 lets everything through again
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 #define LINES_MAX  64
+#define EACH_MAX   1024 /* connections that are counted apart */
 #define CHUNK      ((size_t)256 << 10)
 #define QUEUED_MAX ((size_t)1 << 30) /* far more than any window times any delay */
 #define NEVER      UINT64_MAX
@@ -52,7 +54,7 @@ struct direction {
 	bool closed;         /* and the other side was told */
 	bool full;           /* the other side takes no more for now */
 	int in, out;         /* their places in the poll set */
-	uint64_t *count;
+	uint64_t *count, *own;
 };
 
 struct line {
@@ -64,6 +66,8 @@ static struct line lines[LINES_MAX];
 static struct pollfd polled[2 + 2 * 2 * LINES_MAX];
 static nfds_t polled_count;
 static uint64_t counts[2], delay_ns, rate;
+static uint64_t each[EACH_MAX + 1][2]; /* the last is of those that are too many */
+static size_t opened;
 static uint64_t left = NEVER; /* bytes until the cut, or the hold */
 static bool holds, held;
 static uint16_t target;
@@ -111,9 +115,11 @@ static void make_ready(int fd)
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-static void direction_init(struct direction *d, int from, int to, uint64_t *count)
+static void direction_init(struct direction *d, int from, int to, int way)
 {
-	*d = (struct direction){ .from = from, .to = to, .count = count };
+	*d = (struct direction){
+		.from = from, .to = to, .count = &counts[way], .own = &each[opened][way]
+	};
 	d->tail = &d->head;
 }
 
@@ -136,8 +142,9 @@ static void line_open(int listener)
 	make_ready(client);
 	make_ready(server);
 	l->used = true;
-	direction_init(&l->way[0], client, server, &counts[0]);
-	direction_init(&l->way[1], server, client, &counts[1]);
+	direction_init(&l->way[0], client, server, 0);
+	direction_init(&l->way[1], server, client, 1);
+	opened += opened < EACH_MAX;
 }
 
 static void drop_head(struct direction *d)
@@ -233,6 +240,7 @@ static bool give(struct direction *d, uint64_t time)
 			return d->full;
 		}
 		*d->count += (uint64_t)n;
+		*d->own += (uint64_t)n;
 		left -= left == NEVER ? 0 : (uint64_t)n;
 		d->queued -= (size_t)n;
 		c->at += (size_t)n;
@@ -287,6 +295,21 @@ static bool move(struct line *l)
 	return true;
 }
 
+/* Those that are still there count on where nobody looks. */
+static void tell_each(void)
+{
+	for (size_t i = 0; i < opened; i++)
+		printf(
+		    "%llu:%llu ", (unsigned long long)each[i][0], (unsigned long long)each[i][1]);
+	printf("\n");
+	fflush(stdout);
+	memset(each, 0, sizeof(each));
+	for (struct line *l = lines; l < lines + LINES_MAX; l++)
+		for (int way = 0; way < 2 && l->used; way++)
+			l->way[way].own = &each[EACH_MAX][way];
+	opened = 0;
+}
+
 static void obey(const char *order)
 {
 	unsigned long long n;
@@ -302,6 +325,8 @@ static void obey(const char *order)
 		target = (uint16_t)n;
 	else if (sscanf(order, "rate %llu", &n) == 1)
 		rate = n;
+	else if (strcmp(order, "each") == 0)
+		tell_each();
 	else if (strncmp(order, "count", 5) == 0) {
 		printf("%llu %llu\n", (unsigned long long)counts[0], (unsigned long long)counts[1]);
 		fflush(stdout);

@@ -79,6 +79,13 @@ class Wire:
         up, down = line.split()
         return int(up), int(down)
 
+    def each(self):
+        """Bytes (up, down) of each connection that has come since the last time."""
+        self._order("each")
+        while (line := self._line()) == "held\n":
+            pass
+        return [tuple(map(int, one.split(":"))) for one in line.split()]
+
     def __enter__(self):
         return self
 

@@ -6,41 +6,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
-#include "base/random.h"
-#include "base/text.h"
-#include "transfer/reserve.h"
 #include "transfer/sync/sync_attributes.h"
-#include "transfer/sync/sync_walk.h"
+#include "transfer/sync/sync_part.h"
 
 #define COPY_SIZE  ((size_t)128 << 10)
 #define ZERO_BLOCK ((size_t)4096)        /* so much of nothing, at its place, is a hole */
 #define LINK_SLACK ((int64_t)2000000000) /* ns: file systems round times */
-#define PART_TRIES 16                    /* to make one that nobody else takes */
-
-#define PART_RANDOM ((size_t)8) /* bytes */
-#define PART_SIZE   (sizeof(SYNC_PART) + (size_t)2 * PART_RANDOM)
 
 struct sync_apply {
 	int root;
 	struct sync_dirs *dirs;
+	struct sync_joint *joint;
 	struct sync_attributes *attributes; /* room */
 	const uint8_t *body;                /* what is to be set next; NULL: none */
 	size_t body_len;
-	int dir; /* of the last entry, kept for its neighbours; -1: none */
+	int dir;         /* of the last entry, kept for its neighbours; -1: none */
+	struct err *why; /* for make_shared() */
 	char dir_path[TREE_PATH_MAX];
 
-	/* The file that is begun: */
-	int part; /* -1: none */
-	int dir_of_part;
-	char part_name[PART_SIZE];
+	/* The file that is begun, or a range of one: */
+	struct sync_part *part; /* NULL: none */
+	struct sync_part own;
+	struct sync_joint_file *shared; /* it is a range of this one; NULL: the whole file */
 	char path[TREE_PATH_MAX];
 	char name[BENEATH_NAME_MAX];
-	uint64_t size, written;
+	uint64_t size;              /* of the file */
+	uint64_t from;              /* where the range begins */
+	uint64_t promised, written; /* bytes of it */
 	int64_t mtime;
 	mode_t mode;
 	bool sparse;
@@ -50,14 +46,17 @@ struct sync_apply {
 	uint8_t *zeros;  /* likewise */
 };
 
-struct sync_apply *sync_apply_create(int root, struct sync_dirs *dirs, struct err *err)
+struct sync_apply *sync_apply_create(
+    int root, struct sync_dirs *dirs, struct sync_joint *joint, struct err *err)
 {
 	struct sync_apply *a = calloc(1, sizeof(*a));
 
 	if (a != NULL) {
 		a->root = root;
 		a->dirs = dirs;
-		a->dir = a->part = a->basis = a->dir_of_part = -1;
+		a->joint = joint;
+		a->dir = a->basis = -1;
+		a->own = SYNC_PART_NONE;
 		a->digest = digest_create();
 		a->buffer = malloc(COPY_SIZE);
 		a->zeros = calloc(1, COPY_SIZE);
@@ -95,13 +94,34 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+/* The range is over; true: with it the file is ours to end. */
+static bool leave_shared(struct sync_apply *a, struct sync_joint_file **file)
+{
+	*file = a->shared;
+	a->shared = NULL;
+	return *file != NULL && sync_joint_leave(*file);
+}
+
 void sync_apply_undo(struct sync_apply *a)
 {
-	if (a->part >= 0)
-		unlinkat(a->dir_of_part, a->part_name, 0);
-	close_fd(&a->part);
+	struct sync_joint_file *file;
+
+	if (a->shared != NULL)
+		sync_joint_spoil(a->shared);
+	if (leave_shared(a, &file))
+		sync_joint_drop(file);
+	sync_part_undo(&a->own);
 	close_fd(&a->basis);
-	close_fd(&a->dir_of_part);
+	a->part = NULL;
+}
+
+/* What failed is told of once: -1, or 0 if another range of the file has failed before. */
+static int give_up(struct sync_apply *a)
+{
+	int r = a->shared == NULL || sync_joint_spoil(a->shared) ? -1 : 0;
+
+	sync_apply_undo(a);
+	return r;
 }
 
 void sync_apply_free(struct sync_apply *a)
@@ -178,47 +198,23 @@ int sync_apply_directory(
 	return set_directory(a, last, path, mode, err);
 }
 
-static void name_part(struct sync_apply *a)
-{
-	uint8_t random[PART_RANDOM];
-
-	random_bytes(random, sizeof(random));
-	memcpy(a->part_name, SYNC_PART, sizeof(SYNC_PART));
-	text_hex(random, sizeof(random), a->part_name + sizeof(SYNC_PART) - 1);
-}
-
-/* Renames the part file; an empty directory makes way. */
-static int put_in_place(
-    struct sync_apply *a, int dir, const char *name, const char *path, struct err *err)
-{
-	if (renameat(dir, a->part_name, dir, name) == 0)
-		return 0;
-	if (errno != EISDIR)
-		return err_sys(err, errno, "%s", path);
-	if (unlinkat(dir, name, AT_REMOVEDIR) != 0)
-		return err_set(err, GRPC_FAILED_PRECONDITION,
-		    "%s: a directory that is not empty is in its place", path);
-	if (renameat(dir, a->part_name, dir, name) != 0)
-		return err_sys(err, errno, "%s", path);
-	return 0;
-}
-
 int sync_apply_link(
     struct sync_apply *a, const char *path, const char *target, int64_t mtime, struct err *err)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, sync_time_of(mtime) };
+	char part[SYNC_PART_SIZE];
 	const char *last;
 
 	if (enter_parent(a, path, &last, err) != 0)
 		return -1;
-	name_part(a);
-	if (symlinkat(target, a->dir, a->part_name) != 0)
+	sync_part_name(part);
+	if (symlinkat(target, a->dir, part) != 0)
 		return err_sys(err, errno, "%s", path);
-	if (utimensat(a->dir, a->part_name, times, AT_SYMLINK_NOFOLLOW) != 0 ||
-	    put_in_place(a, a->dir, last, path, err) != 0) {
+	if (utimensat(a->dir, part, times, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    sync_part_rename(a->dir, part, last, path, err) != 0) {
 		if (err->code == GRPC_OK)
 			err_sys(err, errno, "%s: modification time", path);
-		unlinkat(a->dir, a->part_name, 0);
+		unlinkat(a->dir, part, 0);
 		return -1;
 	}
 	return 0;
@@ -273,12 +269,14 @@ int sync_apply_touch(
 static int link_in_place(struct sync_apply *a, int dir, const char *name, const char *last,
     const char *path, struct err *err)
 {
-	name_part(a);
-	if (linkat(dir, name, a->dir, a->part_name, 0) != 0)
+	char part[SYNC_PART_SIZE];
+
+	sync_part_name(part);
+	if (linkat(dir, name, a->dir, part, 0) != 0)
 		return err_sys(err, errno, "%s: a link", path);
-	int r = put_in_place(a, a->dir, last, path, err);
+	int r = sync_part_rename(a->dir, part, last, path, err);
 	/* Renamed onto another name of the same file it is there still. */
-	unlinkat(a->dir, a->part_name, 0);
+	unlinkat(a->dir, part, 0);
 	return r;
 }
 
@@ -315,87 +313,80 @@ int sync_apply_hardlink(struct sync_apply *a, const char *path, const char *firs
 
 /* Files. */
 
-/* The lock says that somebody writes it. Until we have it, another sync may take the file for
- * one of the dead and remove it: then it is made anew. */
-static bool lock_part(struct sync_apply *a)
+static int make_part(struct sync_apply *a, struct sync_part *part, struct err *err)
 {
-	struct stat st;
-
-	if (flock(a->part, LOCK_EX | LOCK_NB) != 0)
-		return errno != EWOULDBLOCK;
-	return fstat(a->part, &st) != 0 || st.st_nlink > 0;
-}
-
-static int open_part(struct sync_apply *a, struct err *err)
-{
-	for (int i = 0; i < PART_TRIES; i++) {
-		name_part(a);
-		a->part = openat(a->dir_of_part, a->part_name,
-		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (a->part < 0)
-			return err_sys(err, errno, "%s", a->path);
-		if (lock_part(a))
-			return 0;
-		unlinkat(a->dir_of_part, a->part_name, 0);
-		close_fd(&a->part);
-	}
-	return err_set(
-	    err, GRPC_ABORTED, "%s: another sync of the directory is in the way", a->path);
-}
-
-/* A full disk is found before the bytes come. */
-static int make_part(struct sync_apply *a, struct err *err)
-{
-	if (open_part(a, err) != 0)
-		return -1;
 	if (a->size > INT64_MAX)
 		return err_set(
 		    err, GRPC_INVALID_ARGUMENT, "%s: %" PRIu64 " bytes", a->path, a->size);
-	if (a->size >= SYNC_SMALL && !a->sparse && reserve_room(a->part, 0, a->size) != 0)
-		return err_sys(err, errno, "%s: %" PRIu64 " bytes", a->path, a->size);
+	return sync_part_make(
+	    part, a->dir, a->path, a->size >= SYNC_SMALL && !a->sparse ? a->size : 0, err);
+}
+
+static int begin(struct sync_apply *a, const struct sync_entry *e, bool sparse, struct err *err)
+{
+	const char *last;
+
+	sync_apply_undo(a);
+	a->size = a->promised = e->size;
+	a->from = a->written = 0;
+	a->mode = e->mode;
+	a->mtime = e->mtime;
+	a->sparse = sparse;
+	digest_reset(a->digest);
+	snprintf(a->path, sizeof(a->path), "%s", e->path);
+	if (enter_parent(a, e->path, &last, err) != 0)
+		return -1;
+	snprintf(a->name, sizeof(a->name), "%s", last);
 	return 0;
 }
 
 int sync_apply_begin(struct sync_apply *a, const struct sync_entry *e, bool sparse, struct err *err)
 {
-	const char *last;
-
-	sync_apply_undo(a);
-	if (enter_parent(a, e->path, &last, err) != 0)
+	if (begin(a, e, sparse, err) != 0 || make_part(a, &a->own, err) != 0)
 		return -1;
-	if ((a->dir_of_part = fcntl(a->dir, F_DUPFD_CLOEXEC, 3)) < 0)
-		return err_sys(err, errno, "%s", e->path);
-	snprintf(a->path, sizeof(a->path), "%s", e->path);
-	snprintf(a->name, sizeof(a->name), "%s", last);
-	a->size = e->size;
-	a->sparse = sparse;
-	a->written = 0;
-	a->mode = e->mode;
-	a->mtime = e->mtime;
-	digest_reset(a->digest);
-	if (make_part(a, err) == 0)
-		return 0;
-	sync_apply_undo(a);
-	return -1;
+	a->part = &a->own;
+	return 0;
 }
 
-static int write_bytes(struct sync_apply *a, const uint8_t *bytes, size_t len, struct err *err)
+/* Of the first range, if its directory is there. */
+static void make_shared(void *cookie, struct sync_part *part)
+{
+	struct sync_apply *a = cookie;
+
+	if (a->why->code == GRPC_OK)
+		make_part(a, part, a->why);
+}
+
+int sync_apply_begin_range(struct sync_apply *a, const struct sync_entry *e, bool sparse,
+    const struct sync_range *r, struct err *why, struct err *err)
+{
+	begin(a, e, sparse, why);
+	a->why = why;
+	if ((a->shared = sync_joint_enter(a->joint, e, r, make_shared, a, err)) == NULL)
+		return -1;
+	a->from = r->number * r->size;
+	a->promised = e->size - a->from < r->size ? e->size - a->from : r->size;
+	if (why->code != GRPC_OK)
+		return give_up(a) != 0;
+	if (a->shared->part.fd >= 0)
+		a->part = &a->shared->part;
+	return 0;
+}
+
+static int write_bytes(
+    struct sync_apply *a, uint64_t offset, const uint8_t *bytes, size_t len, struct err *err)
 {
 	while (len > 0) {
-		ssize_t n = write(a->part, bytes, len);
+		ssize_t n = pwrite(a->part->fd, bytes, len, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return err_sys(err, errno, "%s", a->path);
 		bytes += n;
+		offset += (uint64_t)n;
 		len -= (size_t)n;
 	}
 	return 0;
-}
-
-static int leave_hole(struct sync_apply *a, uint64_t len, struct err *err)
-{
-	return lseek(a->part, (off_t)len, SEEK_CUR) >= 0 ? 0 : err_sys(err, errno, "%s", a->path);
 }
 
 /* To the next multiple of ZERO_BLOCK in the file, or as far as there is. */
@@ -416,7 +407,7 @@ static int write_sparse(
 		while (run < len && (n = block_at(offset + run, len - run)) > 0 &&
 		    (memcmp(bytes + run, a->zeros, n) == 0) == zero)
 			run += n;
-		if ((zero ? leave_hole(a, run, err) : write_bytes(a, bytes, run, err)) != 0)
+		if (!zero && write_bytes(a, offset, bytes, run, err) != 0)
 			return -1;
 		offset += run;
 		bytes += run;
@@ -427,28 +418,29 @@ static int write_sparse(
 
 static int take_bytes(struct sync_apply *a, uint64_t len, struct err *err)
 {
-	if (len > a->size - a->written)
+	if (len > a->promised - a->written)
 		return err_set(err, GRPC_DATA_LOSS,
-		    "%s: more than the %" PRIu64 " bytes that were promised", a->path, a->size);
+		    "%s: more than the %" PRIu64 " bytes that were promised", a->path, a->promised);
 	a->written += len;
 	return 0;
 }
 
 static int write_part(struct sync_apply *a, const uint8_t *bytes, size_t len, struct err *err)
 {
-	uint64_t offset = a->written;
+	uint64_t offset = a->from + a->written;
 
 	if (take_bytes(a, len, err) != 0)
 		return -1;
 	digest_update(a->digest, bytes, len);
 	return a->sparse ? write_sparse(a, offset, bytes, len, err)
-			 : write_bytes(a, bytes, len, err);
+			 : write_bytes(a, offset, bytes, len, err);
 }
 
 static int write_hole(struct sync_apply *a, uint64_t len, struct err *err)
 {
-	if (take_bytes(a, len, err) != 0 || leave_hole(a, len, err) != 0)
+	if (take_bytes(a, len, err) != 0)
 		return -1;
+	a->sparse = true;
 	while (len > 0) {
 		size_t n = len < COPY_SIZE ? (size_t)len : COPY_SIZE;
 		digest_update(a->digest, a->zeros, n);
@@ -459,23 +451,17 @@ static int write_hole(struct sync_apply *a, uint64_t len, struct err *err)
 
 int sync_apply_hole(struct sync_apply *a, uint64_t len, struct err *err)
 {
-	if (a->part < 0 || write_hole(a, len, err) == 0)
-		return 0;
-	sync_apply_undo(a);
-	return -1;
+	return a->part == NULL || write_hole(a, len, err) == 0 ? 0 : give_up(a);
 }
 
 int sync_apply_literal(struct sync_apply *a, const uint8_t *bytes, size_t len, struct err *err)
 {
-	if (a->part < 0 || write_part(a, bytes, len, err) == 0)
-		return 0;
-	sync_apply_undo(a);
-	return -1;
+	return a->part == NULL || write_part(a, bytes, len, err) == 0 ? 0 : give_up(a);
 }
 
 static int copy(struct sync_apply *a, uint64_t offset, uint64_t len, struct err *err)
 {
-	if (a->basis < 0 && (a->basis = open_file(a->dir_of_part, a->name, a->path, err)) < 0)
+	if (a->basis < 0 && (a->basis = open_file(a->part->dir, a->name, a->path, err)) < 0)
 		return -1;
 	if (len > INT64_MAX || offset > INT64_MAX - len)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "%s: a copy from far out", a->path);
@@ -499,44 +485,65 @@ static int copy(struct sync_apply *a, uint64_t offset, uint64_t len, struct err 
 
 int sync_apply_copy(struct sync_apply *a, uint64_t offset, uint64_t len, struct err *err)
 {
-	if (a->part < 0 || copy(a, offset, len, err) == 0)
-		return 0;
-	sync_apply_undo(a);
-	return -1;
+	return a->part == NULL || copy(a, offset, len, err) == 0 ? 0 : give_up(a);
 }
 
-static int commit(struct sync_apply *a, const uint8_t digest[static DIGEST_SIZE], struct err *err)
+/* What has come is what was promised. */
+static int verify(struct sync_apply *a, const uint8_t digest[static DIGEST_SIZE], struct err *err)
 {
 	uint8_t have[DIGEST_SIZE];
 
 	digest_value(a->digest, have);
-	if (a->written != a->size)
+	if (a->written != a->promised)
 		return err_set(err, GRPC_DATA_LOSS,
 		    "%s: %" PRIu64 " of the %" PRIu64 " promised bytes came", a->path, a->written,
-		    a->size);
+		    a->promised);
 	if (memcmp(have, digest, DIGEST_SIZE) != 0)
 		return err_set(err, a->basis >= 0 ? GRPC_ABORTED : GRPC_DATA_LOSS,
 		    a->basis >= 0 ? "%s was changed while it was synced; sync again"
 				  : "%s: the digest of what came is not the promised one",
 		    a->path);
-	/* A hole at the end has not been written. */
-	if (a->sparse && ftruncate(a->part, (off_t)a->size) != 0)
+	return 0;
+}
+
+/* All of it is there. A hole at the end has not been written. */
+static int put_in_place(struct sync_apply *a, struct sync_part *part, struct err *err)
+{
+	if (a->sparse && ftruncate(part->fd, (off_t)a->size) != 0)
 		return err_sys(err, errno, "%s", a->path);
-	if (a->body != NULL && set_attributes(a, a->part, a->path, err) != 0)
+	if (a->body != NULL && set_attributes(a, part->fd, a->path, err) != 0)
 		return -1;
-	if (set_mode(a->part, a->path, a->mode, a->mtime, err) != 0)
+	if (set_mode(part->fd, a->path, a->mode, a->mtime, err) != 0)
 		return -1;
-	return put_in_place(a, a->dir_of_part, a->name, a->path, err);
+	return sync_part_place(part, a->name, a->path, err);
+}
+
+static int commit_range(struct sync_apply *a, struct err *err)
+{
+	struct sync_joint_file *file;
+	int r = 0;
+
+	if (leave_shared(a, &file)) {
+		a->sparse = true; /* one of the others may have been */
+		if (!file->failed)
+			r = put_in_place(a, &file->part, err) == 0 ? 1 : -1;
+		sync_joint_drop(file);
+	}
+	sync_apply_undo(a);
+	return r;
 }
 
 int sync_apply_commit(
     struct sync_apply *a, const uint8_t digest[static DIGEST_SIZE], struct err *err)
 {
-	if (a->part < 0)
-		return 0;
-	int r = commit(a, digest, err);
-	if (r == 0)
-		close_fd(&a->part); /* it is in place: nothing to undo */
+	int r = 0;
+
+	if (a->part != NULL && verify(a, digest, err) != 0)
+		return give_up(a);
+	if (a->part != NULL && a->shared != NULL)
+		return commit_range(a, err);
+	if (a->part != NULL)
+		r = put_in_place(a, a->part, err) == 0 ? 1 : -1;
 	sync_apply_undo(a);
 	return r;
 }

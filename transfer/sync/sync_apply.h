@@ -12,12 +12,14 @@
 #define TRANSFER_SYNC_SYNC_APPLY_H
 
 #include "transfer/sync/sync_dirs.h"
+#include "transfer/sync/sync_joint.h"
 #include "transfer/sync/sync_wire.h"
 
 struct sync_apply;
 
-/* ${root} and ${dirs} are borrowed. NULL: no memory. */
-struct sync_apply *sync_apply_create(int root, struct sync_dirs *dirs, struct err *);
+/* ${root}, ${dirs} and ${joint} are borrowed. NULL: no memory. */
+struct sync_apply *sync_apply_create(
+    int root, struct sync_dirs *dirs, struct sync_joint *joint, struct err *);
 void sync_apply_free(struct sync_apply *); /* undoes a file that is begun. NULL is legal */
 
 /* The next file, directory or touch has these extended attributes (a body that
@@ -37,14 +39,18 @@ int sync_apply_touch(struct sync_apply *, const char *path, mode_t, int64_t mtim
 int sync_apply_hardlink(struct sync_apply *, const char *path, const char *first, uint64_t size,
     int64_t mtime, struct err *);
 
-/* A file, from its beginning to its end. begin: what is there may be copied from, and
- * is opened when first it is; of one that is ${sparse}, what is zero takes no room. A
- * failure undoes it; the other functions then do nothing. */
+/* A file, or a range of one, from its beginning to its end. begin: what is there may be copied
+ * from, and is opened when first it is; of one that is ${sparse}, what is zero takes no room.
+ * A failure undoes it; the other functions then do nothing. Of a file in ranges only the
+ * first that fails is one. */
 int sync_apply_begin(struct sync_apply *, const struct sync_entry *, bool sparse, struct err *);
+/* 1: the file has failed, ${why}. -1: the range is none, ${err}. */
+int sync_apply_begin_range(struct sync_apply *, const struct sync_entry *, bool sparse,
+    const struct sync_range *, struct err *why, struct err *err);
 int sync_apply_literal(struct sync_apply *, const uint8_t *, size_t, struct err *);
 int sync_apply_hole(struct sync_apply *, uint64_t len, struct err *);
 int sync_apply_copy(struct sync_apply *, uint64_t offset, uint64_t len, struct err *);
-/* Verifies (DATA_LOSS), renames. */
+/* Verifies (DATA_LOSS). 1: the file is in its place. 0: ranges of it are missing, or failed. */
 int sync_apply_commit(struct sync_apply *, const uint8_t digest[static DIGEST_SIZE], struct err *);
 void sync_apply_undo(struct sync_apply *);
 

@@ -221,8 +221,8 @@ static void refuse_protocol(struct sync *s, uint32_t theirs)
 
 	err_set(&err, GRPC_FAILED_PRECONDITION,
 	    "the sandbox syncs by protocol %" PRIu32
-	    ", and this program by %d; use programs of one version",
-	    theirs, SYNC_PROTOCOL);
+	    ", and this program by %d to %d; use programs of one version",
+	    theirs, SYNC_PROTOCOL_OLDEST, SYNC_PROTOCOL);
 	fail(s, &err);
 }
 
@@ -236,9 +236,11 @@ static void call_message(void *cookie, const uint8_t *message, size_t len)
 	uint32_t theirs = response != NULL ? response->protocol : 0;
 
 	codec_free(response);
-	t->answered = theirs == SYNC_PROTOCOL;
+	t->answered = theirs >= SYNC_PROTOCOL_OLDEST && theirs <= SYNC_PROTOCOL;
 	if (!t->answered)
 		refuse_protocol(t->sync, theirs);
+	else if (theirs >= SYNC_PROTOCOL_RANGES && t->sync->wanted > 1)
+		sync_team_allow_ranges(t->sync->team);
 }
 
 static void call_payload(void *cookie, struct slice data)
@@ -327,7 +329,8 @@ static int send_init(
 	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
 	scope.workspace = t->sync->workspace;
 	init->sandbox = t->sync->sandbox;
-	init->protocol = SYNC_PROTOCOL;
+	init->protocol = SYNC_PROTOCOL_OLDEST;
+	init->newest = SYNC_PROTOCOL;
 	if (t->sync->workspace[0] != '\0')
 		init->workspace_scope = &scope;
 	request.payload_case = TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT;

@@ -316,8 +316,8 @@ static int search(struct search *x)
 	return -1;
 }
 
-int sync_delta(
-    const struct sync_sums *s, const struct sync_delta_ops *ops, void *cookie, struct err *err)
+int sync_delta(const struct sync_sums *s, uint64_t from, const struct sync_delta_ops *ops,
+    void *cookie, struct err *err)
 {
 	struct search x = { .s = s,
 		.ops = ops,
@@ -325,7 +325,7 @@ int sync_delta(
 		.err = err,
 		.cap = s->block + (s->block > READ_MIN ? s->block : READ_MIN),
 		.drop = power(FACTOR, s->block),
-		.expected = 0 };
+		.expected = from / s->block < s->count ? (size_t)(from / s->block) : s->count };
 
 	if ((x.data = malloc(x.cap)) == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");

@@ -50,7 +50,9 @@ struct sync_delta_ops {
 	int (*copy)(void *cookie, uint64_t offset, uint64_t len, struct err *);
 };
 
-/* Says how to make what is read from what was summed up. */
-int sync_delta(const struct sync_sums *, const struct sync_delta_ops *, void *cookie, struct err *);
+/* Says how to make what is read from what was summed up. What is read is from the offset
+ * ${from} on: there it is expected to be the same. */
+int sync_delta(const struct sync_sums *, uint64_t from, const struct sync_delta_ops *, void *cookie,
+    struct err *);
 
 #endif

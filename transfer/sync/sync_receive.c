@@ -150,12 +150,22 @@ static int take_hardlink(struct sync_receive *t, struct sync_body *b, struct err
 
 /* Files. */
 
+/* ${result} as of sync_apply_commit(). */
 static void file_done(struct sync_receive *t, int result, const struct err *why)
 {
 	t->file = SYNC_FILE_NONE;
-	sync_receive_done(t, result, &t->counts->files, SYNC_ACT_SEND, &t->entry, why);
 	if (result == 0)
+		return;
+	sync_receive_done(t, result > 0 ? 0 : -1, &t->counts->files, SYNC_ACT_SEND, &t->entry, why);
+	if (result > 0)
 		t->counts->bytes += t->entry.size;
+}
+
+/* Of a part, whose END or LEAVE comes all the same. */
+static void lose(struct sync_receive *t, const struct err *why)
+{
+	t->file = SYNC_FILE_FAILED;
+	t->failed(t->cookie, t->path, why);
 }
 
 static int take_whole(struct sync_receive *t, int begun, const uint8_t *digest,
@@ -167,43 +177,80 @@ static int take_whole(struct sync_receive *t, int begun, const uint8_t *digest,
 	return sync_apply_commit(t->apply, digest, why);
 }
 
-static int take_file(struct sync_receive *t, struct sync_body *b, struct err *err)
+/* Of a FILE: what is in it, and what is behind it. */
+struct file_record {
+	uint64_t how;
+	const uint8_t *digest, *bytes;
+	size_t len;
+	struct sync_range range;
+};
+
+static int read_file(
+    struct sync_receive *t, struct sync_body *b, struct file_record *f, struct err *err)
 {
 	struct sync_entry *e = &t->entry;
-	const uint8_t *digest = NULL, *bytes = NULL;
-	struct err why = { 0 };
-	size_t len = 0;
 
 	*e = (struct sync_entry){ .kind = SYNC_KIND_FILE, .path = t->path };
+	*f = (struct file_record){ 0 };
 	sync_get_path(b, t->path);
 	e->size = sync_get_number(b);
 	e->mode = (mode_t)sync_get_number(b);
 	e->mtime = sync_get_signed(b);
-	uint64_t how = sync_get_number(b);
-	bool whole = (how & SYNC_FILE_WHOLE) != 0;
-	if ((how & ~(uint64_t)(SYNC_FILE_WHOLE | SYNC_FILE_SPARSE)) != 0)
+	f->how = sync_get_number(b);
+	switch (f->how & ~(uint64_t)SYNC_FILE_SPARSE) {
+	case 0:
+		break;
+	case SYNC_FILE_WHOLE:
+		f->digest = sync_get_raw(b, DIGEST_SIZE);
+		f->bytes = sync_get_bytes(b, &f->len);
+		break;
+	case SYNC_FILE_RANGE:
+		f->range.file = sync_get_number(b);
+		f->range.size = sync_get_number(b);
+		f->range.number = sync_get_number(b);
+		b->bad = b->bad || f->range.number >= sync_ranges_of(e->size, f->range.size);
+		break;
+	default:
 		b->bad = true;
-	if (whole) {
-		digest = sync_get_raw(b, DIGEST_SIZE);
-		bytes = sync_get_bytes(b, &len);
 	}
-	if (sync_get_done(b, err) != 0)
+	return sync_get_done(b, err);
+}
+
+static int begin_range(struct sync_receive *t, const struct file_record *f, struct err *err)
+{
+	bool sparse = (f->how & SYNC_FILE_SPARSE) != 0;
+	struct err why = { 0 };
+	int r = sync_apply_begin_range(t->apply, &t->entry, sparse, &f->range, &why, err);
+
+	t->file = SYNC_FILE_OPEN;
+	if (r > 0)
+		lose(t, &why);
+	return r < 0 ? -1 : 0;
+}
+
+static int take_file(struct sync_receive *t, struct sync_body *b, struct err *err)
+{
+	struct file_record f;
+	struct err why = { 0 };
+
+	if (read_file(t, b, &f, err) != 0)
 		return -1;
 	dress(t);
 	int r = sync_receive_admit(t, false, &why);
 	if (t->apply == NULL) {
-		file_done(t, r, &why);
+		file_done(t, r == 0 ? 1 : -1, &why);
 		return 0;
 	}
+	if (r == 0 && (f.how & SYNC_FILE_RANGE) != 0)
+		return begin_range(t, &f, err);
 	if (r == 0)
-		r = sync_apply_begin(t->apply, e, (how & SYNC_FILE_SPARSE) != 0, &why);
-	if (whole) {
-		file_done(t, take_whole(t, r, digest, bytes, len, &why), &why);
-	} else {
-		t->file = r == 0 ? SYNC_FILE_OPEN : SYNC_FILE_FAILED;
-		if (r != 0)
-			t->failed(t->cookie, t->path, &why);
-	}
+		r = sync_apply_begin(t->apply, &t->entry, (f.how & SYNC_FILE_SPARSE) != 0, &why);
+	if ((f.how & SYNC_FILE_WHOLE) != 0)
+		file_done(t, take_whole(t, r, f.digest, f.bytes, f.len, &why), &why);
+	else if (r != 0)
+		lose(t, &why);
+	else
+		t->file = SYNC_FILE_OPEN;
 	return 0;
 }
 
@@ -213,10 +260,8 @@ static int take_literal(struct sync_receive *t, struct sync_body *b)
 	size_t len = (size_t)(b->end - b->at);
 
 	t->counts->literal += len;
-	if (t->file == SYNC_FILE_OPEN && sync_apply_literal(t->apply, b->at, len, &why) != 0) {
-		t->file = SYNC_FILE_FAILED;
-		t->failed(t->cookie, t->path, &why);
-	}
+	if (t->file == SYNC_FILE_OPEN && sync_apply_literal(t->apply, b->at, len, &why) != 0)
+		lose(t, &why);
 	return 0;
 }
 
@@ -227,10 +272,8 @@ static int take_copy(struct sync_receive *t, struct sync_body *b, struct err *er
 
 	if (sync_get_done(b, err) != 0)
 		return -1;
-	if (t->file == SYNC_FILE_OPEN && sync_apply_copy(t->apply, offset, len, &why) != 0) {
-		t->file = SYNC_FILE_FAILED;
-		t->failed(t->cookie, t->path, &why);
-	}
+	if (t->file == SYNC_FILE_OPEN && sync_apply_copy(t->apply, offset, len, &why) != 0)
+		lose(t, &why);
 	return 0;
 }
 
@@ -242,10 +285,8 @@ static int take_hole(struct sync_receive *t, struct sync_body *b, struct err *er
 	b->bad = b->bad || len > SYNC_HOLE_MAX;
 	if (sync_get_done(b, err) != 0)
 		return -1;
-	if (t->file == SYNC_FILE_OPEN && sync_apply_hole(t->apply, len, &why) != 0) {
-		t->file = SYNC_FILE_FAILED;
-		t->failed(t->cookie, t->path, &why);
-	}
+	if (t->file == SYNC_FILE_OPEN && sync_apply_hole(t->apply, len, &why) != 0)
+		lose(t, &why);
 	return 0;
 }
 

@@ -36,6 +36,9 @@ int sync_send_entry(struct sync_send *, int dir, const char *name, const struct 
 int sync_send_path(
     struct sync_send *, const char *path, const struct sync_sums *, uint64_t basis, struct err *);
 
+struct sync_job;
+int sync_send_job(struct sync_send *, const struct sync_job *, struct err *);
+
 /* Of the file that is open as ${fd}. */
 int sync_send_touch(struct sync_send *, int fd, const struct sync_entry *, struct err *);
 /* ${path} is one more name of the file that has been sent as ${first}. */
@@ -44,6 +47,17 @@ int sync_send_delete(struct sync_send *, const struct sync_entry *, struct err *
 
 /* Counts it, and tells of it at both ends. */
 void sync_send_failed(struct sync_send *, const char *path, const struct err *why);
+
+/* For sync_file.c. */
+
+/* A file by its path, to be read. */
+int sync_send_open(struct sync_send *, const char *path, struct err *);
+
+/* Counts an item, and tells of it. */
+void sync_send_item(struct sync_send *, enum sync_act, const struct sync_entry *);
+
+/* Of what comes next; ${tell}: also if some of them do not go. */
+int sync_send_attributes(struct sync_send *, int fd, const char *path, bool tell, struct err *);
 
 /* For sync_walk_options. */
 bool sync_send_excluded(void *send, const char *path, bool directory);

@@ -160,13 +160,23 @@ static const struct framed_ops call_ops = {
 
 /* The beginning. */
 
+/* That is spoken: the newest of those that both ends know. 0: there is none. */
+static uint32_t protocol_of(const Towline__V1__SyncTreeInit *init)
+{
+	uint32_t newest = init->newest > init->protocol ? init->newest : init->protocol;
+
+	if (init->protocol > SYNC_PROTOCOL || newest < SYNC_PROTOCOL_OLDEST)
+		return 0;
+	return newest < SYNC_PROTOCOL ? newest : SYNC_PROTOCOL;
+}
+
 static int check_init(const Towline__V1__SyncTreeInit *init, struct err *err)
 {
-	if (init->protocol != SYNC_PROTOCOL)
+	if (protocol_of(init) == 0)
 		return err_set(err, GRPC_FAILED_PRECONDITION,
-		    "protocol: %" PRIu32 "; this supervisor syncs by protocol %d, so client and "
-		    "supervisor must be of one version",
-		    init->protocol, SYNC_PROTOCOL);
+		    "protocol: %" PRIu32 "; this supervisor syncs by protocols %d to %d, so client "
+		    "and supervisor must be of one version",
+		    init->protocol, SYNC_PROTOCOL_OLDEST, SYNC_PROTOCOL);
 	if (init->joins.len > 0)
 		return 0;
 	if (init->id.len != 0 && init->id.len != ID_SIZE)
@@ -181,12 +191,12 @@ static int check_init(const Towline__V1__SyncTreeInit *init, struct err *err)
 	return 0;
 }
 
-static int send_protocol(struct framed *call, struct err *err)
+static int send_protocol(struct framed *call, uint32_t protocol, struct err *err)
 {
 	size_t len;
 	Towline__V1__SyncTreeResponse response = TOWLINE__V1__SYNC_TREE_RESPONSE__INIT;
 
-	response.protocol = SYNC_PROTOCOL;
+	response.protocol = protocol;
 	uint8_t *packed = codec_pack_new(&response.base, &len);
 	int result = packed != NULL && framed_send(call, packed, len) == 0
 	    ? 0
@@ -240,6 +250,8 @@ static struct sync_flow *start_flow(struct sync_serving *s, struct err *err)
 
 	for (size_t i = 0; i < init->n_exclude; i++)
 		s->exclude[i] = init->exclude[i];
+	if (init->id.len > 0 && protocol_of(init) >= SYNC_PROTOCOL_RANGES)
+		sync_team_allow_ranges(s->team);
 	return sync_flow_start(&env, err);
 }
 
@@ -260,7 +272,7 @@ static int serve(struct transfers *t, struct framed *call, Towline__V1__SyncTree
 	if (s->exclude == NULL)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	/* What is sent before framed_bind() is not told of by call_sent(). */
-	if (s->exclude == NULL || send_protocol(call, err) != 0 ||
+	if (s->exclude == NULL || send_protocol(call, protocol_of(request->init), err) != 0 ||
 	    (s->flow = start_flow(s, err)) == NULL) {
 		s->request = NULL;
 		serving_free(s);

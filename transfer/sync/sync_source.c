@@ -34,6 +34,7 @@ struct source {
 	uint64_t basis;         /* its size there */
 	uint64_t work;          /* of SPREAD_BYTES */
 	bool spread;            /* there may be more streams */
+	uint64_t splits;        /* files that went in ranges */
 };
 
 static void walk_failed(void *cookie, const char *path, const struct err *why)
@@ -70,11 +71,44 @@ static int count_work(struct source *s, uint64_t bytes, struct err *err)
 	return sync_end(&s->send.out, err) != 0 ? -1 : sync_flush(&s->send.out, err);
 }
 
-/* To whoever of the streams comes first; false: they have enough. */
+/* A large file goes in ranges; NULL: this one does not. */
+static struct sync_split *divide(struct source *s, const char *path)
+{
+	struct err ignored; /* who sends it comes upon that too */
+	struct stat st;
+
+	if (!sync_team_may_split(s->send.opt->team) ||
+	    beneath_stat(s->send.root, path, &st, BENEATH_NO_LINKS, &ignored) != 0 ||
+	    !S_ISREG(st.st_mode) || sync_range_size((uint64_t)st.st_size) == 0)
+		return NULL;
+	return sync_split_create(path, &st, s->splits++);
+}
+
+/* To whoever of the streams comes first; takes the sums then. False: they have enough. */
 static bool give(struct source *s, const char *path, struct sync_sums *sums, uint64_t basis)
 {
-	return s->spread &&
-	    sync_team_give(s->send.opt->team, path, s->send.counts->items, sums, basis) == 0;
+	struct sync_job job = { .after = s->send.counts->items };
+	bool given;
+
+	if (!s->spread)
+		return false;
+	if ((job.split = divide(s, path)) != NULL) {
+		job.split->sums = sums;
+		job.split->basis = basis;
+	} else {
+		job.path = strdup(path);
+		job.sums = sums;
+		job.basis = basis;
+	}
+	given =
+	    (job.split != NULL || job.path != NULL) && sync_team_give(s->send.opt->team, &job) == 0;
+	if (!given) {
+		job.sums = NULL;
+		if (job.split != NULL)
+			job.split->sums = NULL;
+		sync_job_free(&job);
+	}
+	return given;
 }
 
 /* What is still to be done the first stream takes part in, and then waits for the others. */
@@ -85,7 +119,7 @@ static int gather(struct source *s, struct err *err)
 	int r = 0;
 
 	while (s->spread && (r = sync_team_take(team, &job, false, NULL, err)) > 0) {
-		r = sync_send_path(&s->send, job.path, job.sums, job.basis, err);
+		r = sync_send_job(&s->send, &job, err);
 		sync_job_free(&job);
 		if (r != 0)
 			return -1;

@@ -52,7 +52,7 @@ static int send_job(struct sync_send *s, struct sync_job *job, uint64_t *after, 
 		if (sync_end(&s->out, err) != 0)
 			return -1;
 	}
-	return sync_send_path(s, job->path, job->sums, job->basis, err);
+	return sync_send_job(s, job, err);
 }
 
 /* What has gathered goes out before we wait. */
@@ -227,7 +227,7 @@ int sync_target_stream(struct sync_team *team, const struct sync_link *link,
 	if (sync_out_init(&out, link->push, link->cookie, err) == 0 &&
 	    sync_in_init(&m.in, link->pull, link->cookie, err) == 0 &&
 	    sync_receive_init(&t, err) == 0 &&
-	    (t.apply = sync_apply_create(m.lead.root, m.lead.dirs, err)) != NULL)
+	    (t.apply = sync_apply_create(m.lead.root, m.lead.dirs, m.lead.joint, err)) != NULL)
 		r = run_target(&m, &t, &out, err);
 	counts->sent = out.total;
 	counts->received = m.in.total;

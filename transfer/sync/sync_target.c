@@ -20,6 +20,7 @@ struct target {
 	struct sync_out out; /* the list's until ${list} is NULL */
 	struct sync_list *list;
 	struct sync_dirs *dirs;
+	struct sync_joint *joint;
 	struct sync_receive receive;
 	struct sync_names deletes;
 	bool pruned;
@@ -260,12 +261,15 @@ static int prepare(struct target *t, struct err *err)
 		return 0;
 	if ((t->dirs = sync_dirs_create(err)) == NULL)
 		return -1;
-	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, err)) == NULL)
+	if ((t->joint = sync_joint_create(err)) == NULL)
+		return -1;
+	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, t->joint, err)) == NULL)
 		return -1;
 	const struct sync_lead lead = { .root = t->root,
 		.opt = t->opt,
 		.link = t->link,
 		.dirs = t->dirs,
+		.joint = t->joint,
 		.failed = fail,
 		.cookie = t };
 	if (t->opt->team != NULL)
@@ -305,6 +309,7 @@ int sync_target(int root, const struct sync_options *opt, const struct sync_link
 	if (r != 0)
 		settle(&t);
 	sync_apply_free(t.receive.apply);
+	sync_joint_free(t.joint);
 	sync_dirs_free(t.dirs);
 	sync_receive_free(&t.receive);
 	sync_names_free(&t.deletes);

@@ -18,6 +18,7 @@ struct sync_team {
 
 	struct sync_job jobs[SYNC_JOBS_MAX]; /* a ring */
 	size_t first, count, with_sums;
+	bool ranges;    /* large files go in them */
 	bool finished;  /* no more jobs will come */
 	size_t engaged; /* members that have a part and are not done with it */
 	struct sync_counts sum;
@@ -50,6 +51,7 @@ void sync_job_free(struct sync_job *j)
 {
 	free(j->path);
 	sync_sums_free(j->sums);
+	sync_split_release(j->split);
 	*j = (struct sync_job){ 0 };
 }
 
@@ -110,28 +112,60 @@ static bool is_over(const struct sync_team *t, struct err *err)
 
 /* Jobs. */
 
-int sync_team_give(
-    struct sync_team *t, const char *path, uint64_t after, struct sync_sums *sums, uint64_t basis)
+void sync_team_allow_ranges(struct sync_team *t)
 {
-	char *copy = strdup(path);
+	pthread_mutex_lock(&t->lock);
+	t->ranges = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool sync_team_may_split(struct sync_team *t)
+{
+	pthread_mutex_lock(&t->lock);
+	bool may = t->ranges;
+	pthread_mutex_unlock(&t->lock);
+	return may;
+}
+
+static bool has_sums(const struct sync_job *j)
+{
+	return j->sums != NULL || (j->split != NULL && j->split->sums != NULL);
+}
+
+int sync_team_give(struct sync_team *t, struct sync_job *job)
+{
+	bool sums = has_sums(job);
 	int r = -1;
 
 	pthread_mutex_lock(&t->lock);
-	if (copy != NULL && t->count < SYNC_JOBS_MAX &&
-	    (sums == NULL || t->with_sums < SYNC_JOBS_SUMS)) {
-		t->jobs[(t->first + t->count++) % SYNC_JOBS_MAX] =
-		    (struct sync_job){ .path = copy, .after = after, .sums = sums, .basis = basis };
-		t->with_sums += sums != NULL;
-		copy = NULL;
+	if (t->count < SYNC_JOBS_MAX && (!sums || t->with_sums < SYNC_JOBS_SUMS)) {
+		t->jobs[(t->first + t->count++) % SYNC_JOBS_MAX] = *job;
+		t->with_sums += sums;
+		*job = (struct sync_job){ 0 };
 		pthread_cond_broadcast(&t->moved);
 		r = 0;
 	}
 	pthread_mutex_unlock(&t->lock);
-	free(copy);
 	return r;
 }
 
-/* With the lock held. */
+/* With the lock held, as what follows: the first job, or a range of it. */
+static void take_first(struct sync_team *t, struct sync_job *job)
+{
+	struct sync_job *first = &t->jobs[t->first];
+
+	*job = *first;
+	if (first->split != NULL && first->range + 1 < first->split->count) {
+		sync_split_hold(first->split);
+		first->range++;
+		return;
+	}
+	*first = (struct sync_job){ 0 };
+	t->first = (t->first + 1) % SYNC_JOBS_MAX;
+	t->count--;
+	t->with_sums -= has_sums(job);
+}
+
 static void engage(struct sync_team *t, bool *engaged)
 {
 	if (engaged == NULL || *engaged)
@@ -151,11 +185,7 @@ int sync_team_take(
 	if (is_over(t, err)) {
 		r = -1;
 	} else if (t->count > 0) {
-		*job = t->jobs[t->first];
-		t->jobs[t->first] = (struct sync_job){ 0 };
-		t->first = (t->first + 1) % SYNC_JOBS_MAX;
-		t->count--;
-		t->with_sums -= job->sums != NULL;
+		take_first(t, job);
 		engage(t, engaged);
 		r = 1;
 	}

@@ -20,7 +20,9 @@
 
 #include "transfer/sync/sync_delta.h"
 #include "transfer/sync/sync_dirs.h"
+#include "transfer/sync/sync_joint.h"
 #include "transfer/sync/sync_peer.h"
+#include "transfer/sync/sync_split.h"
 
 #define SYNC_STREAMS_MAX 16  /* of one sync */
 #define SYNC_JOBS_MAX    256 /* files that wait for a stream */
@@ -36,7 +38,8 @@ struct sync_lead {
 	int root;
 	const struct sync_options *opt;
 	const struct sync_link *link;
-	struct sync_dirs *dirs; /* these three: a target's */
+	struct sync_dirs *dirs; /* these four: a target's */
+	struct sync_joint *joint;
 	void (*failed)(void *cookie, const char *path, const struct err *);
 	void *cookie;
 };
@@ -46,18 +49,23 @@ void sync_team_lead(struct sync_team *, const struct sync_lead *);
  * could not be led; again it does nothing. */
 void sync_team_end(struct sync_team *);
 
-/* A file, to be sent by whoever comes first. */
+/* A file, to be sent by whoever comes first, or its ranges, one by one. */
 struct sync_job {
-	char *path;
+	char *path;             /* NULL: this and its sums are in ${split} */
 	uint64_t after;         /* items the leader of the target must have done before */
 	struct sync_sums *sums; /* NULL: none */
 	uint64_t basis;
+	struct sync_split *split; /* NULL: the whole file */
+	size_t range;             /* of those, the next */
 };
 void sync_job_free(struct sync_job *);
 
-/* Of a source. Takes the sums on success; -1: too many wait, send it yourself. */
-int sync_team_give(
-    struct sync_team *, const char *path, uint64_t after, struct sync_sums *, uint64_t basis);
+/* Of a source: whether more streams may come, and large files go in ranges. False at first. */
+void sync_team_allow_ranges(struct sync_team *);
+bool sync_team_may_split(struct sync_team *);
+
+/* Of a source. Takes what is in it on success; -1: too many wait, send it yourself. */
+int sync_team_give(struct sync_team *, struct sync_job *);
 
 /* The next job: 1; 0: none waits, or with ${wait}, none will come. -1: it is over. Of a
  * member it is the first thing that makes it ${engaged}; NULL: of the leader. */

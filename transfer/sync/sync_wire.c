@@ -37,6 +37,24 @@ bool sync_path_is_clean(const char *path)
 	}
 }
 
+/* A multiple of every block that sums can have, so that ranges begin where blocks do. */
+uint64_t sync_range_size(uint64_t size)
+{
+	const uint64_t step = SYNC_RANGE_MIN / 2;
+	uint64_t least = size / SYNC_RANGES_MAX + (size % SYNC_RANGES_MAX != 0);
+
+	if (size < 2 * SYNC_RANGE_MIN || least > UINT64_MAX - step)
+		return 0;
+	return least < SYNC_RANGE_MIN ? SYNC_RANGE_MIN : (least + step - 1) / step * step;
+}
+
+size_t sync_ranges_of(uint64_t size, uint64_t range)
+{
+	if (size == 0 || range == 0 || (size - 1) / range >= SYNC_RANGES_MAX)
+		return 0;
+	return (size_t)((size - 1) / range) + 1;
+}
+
 /* The way out. */
 
 int sync_out_init(struct sync_out *o, sync_push *push, void *cookie, struct err *err)

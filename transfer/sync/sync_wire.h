@@ -24,7 +24,11 @@
 #define SYNC_BATCH    ((size_t)64 << 10)   /* bytes gathered before they are pushed */
 #define SYNC_HOLE_MAX ((uint64_t)64 << 20) /* bytes of a HOLE */
 
-#define SYNC_PROTOCOL 1 /* of the records; SyncTreeInit and the answer to it say which */
+/* Of the records: the newest, and the oldest that is spoken too. SyncTreeInit says both, and
+ * the answer to it which it is. */
+#define SYNC_PROTOCOL        2
+#define SYNC_PROTOCOL_OLDEST 1
+#define SYNC_PROTOCOL_RANGES 2 /* from this one on a large file can go in ranges */
 
 enum sync_type {
 	/* From the target. */
@@ -64,6 +68,23 @@ enum sync_type {
 /* Of a FILE. */
 #define SYNC_FILE_WHOLE  0x1 /* digest and content are in the record; else parts follow */
 #define SYNC_FILE_SPARSE 0x2 /* it has holes: what is zero takes no room */
+#define SYNC_FILE_RANGE  0x4 /* parts follow, of one range of it: a struct sync_range */
+
+/* Of a file that goes in ranges. END has the digest of the range. */
+struct sync_range {
+	uint64_t file;   /* a number that it alone has in this sync */
+	uint64_t size;   /* of its ranges; the last may be shorter */
+	uint64_t number; /* of this one, from 0 */
+};
+
+#define SYNC_RANGES_MAX 64                  /* of a file */
+#define SYNC_RANGE_MIN  ((uint64_t)8 << 20) /* bytes of one: it costs some 100 besides */
+
+/* In which ranges a file of ${size} bytes goes: their size. 0: it goes in one. */
+uint64_t sync_range_size(uint64_t size);
+
+/* How many there are; 0: so it cannot be. */
+size_t sync_ranges_of(uint64_t size, uint64_t range);
 
 enum sync_kind { SYNC_KIND_FILE = 1, SYNC_KIND_DIRECTORY, SYNC_KIND_LINK, SYNC_KIND_OTHER };
 

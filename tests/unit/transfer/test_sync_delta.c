@@ -112,7 +112,7 @@ static uint64_t becomes(struct bytes basis, struct bytes source, size_t block, s
 	p.out.data = malloc(source.len + 1);
 	assert_non_null(s);
 	assert_true(sync_sums_are_all(s));
-	assert_int_equal(sync_delta(s, &ops, &p, &err), 0);
+	assert_int_equal(sync_delta(s, 0, &ops, &p, &err), 0);
 	assert_int_equal(p.out.len, source.len);
 	assert_memory_equal(p.out.data, source.data, source.len);
 	free(p.out.data);
@@ -225,7 +225,7 @@ static void try_without_memory(void *cookie)
 	p.out.data = malloc(b->len);
 	alloc_release();
 	struct sync_sums *s = sum_up(*b, SYNC_BLOCK_MIN, &err);
-	int r = s != NULL ? sync_delta(s, &ops, &p, &err) : -1;
+	int r = s != NULL ? sync_delta(s, 0, &ops, &p, &err) : -1;
 	assert_int_equal(r, alloc_has_failed() ? -1 : 0);
 	assert_int_equal(err.code, alloc_has_failed() ? GRPC_RESOURCE_EXHAUSTED : GRPC_OK);
 	sync_sums_free(s);

@@ -289,6 +289,17 @@ static void names_of_files_that_have_several(void **state)
 	sync_links_free(l);
 }
 
+static int give(struct sync_team *t, uint64_t after, struct sync_sums *sums)
+{
+	struct sync_job job = { .path = strdup("f"), .after = after, .sums = sums };
+	int r = sync_team_give(t, &job);
+
+	if (r != 0)
+		job.sums = NULL;
+	sync_job_free(&job);
+	return r;
+}
+
 static void jobs_that_wait(void **state)
 {
 	struct err err;
@@ -299,17 +310,16 @@ static void jobs_that_wait(void **state)
 	(void)state;
 	for (size_t i = 0; i <= SYNC_JOBS_SUMS; i++) {
 		sums = sync_sums_create(4096, SYNC_BLOCK_MIN, 0, &err);
-		assert_int_equal(
-		    sync_team_give(t, "f", 0, sums, 4096), i < SYNC_JOBS_SUMS ? 0 : -1);
+		assert_int_equal(give(t, 0, sums), i < SYNC_JOBS_SUMS ? 0 : -1);
 	}
 	sync_sums_free(sums);
 	for (size_t i = SYNC_JOBS_SUMS; i < SYNC_JOBS_MAX; i++)
-		assert_int_equal(sync_team_give(t, "f", i, NULL, 0), 0);
-	assert_int_equal(sync_team_give(t, "f", 0, NULL, 0), -1);
+		assert_int_equal(give(t, i, NULL), 0);
+	assert_int_equal(give(t, 0, NULL), -1);
 	assert_int_equal(sync_team_take(t, &job, false, NULL, &err), 1);
 	assert_non_null(job.sums);
 	sync_job_free(&job);
-	assert_int_equal(sync_team_give(t, "f", 0, NULL, 0), 0);
+	assert_int_equal(give(t, 0, NULL), 0);
 	sync_team_release(t);
 }
 

@@ -1,0 +1,46 @@
+/*
+ * transfer/sync/sync_joint.h: files of a target that come in ranges, each maybe over another
+ * stream, into one part file. Who brings the last range puts the file in its place, or
+ * undoes it if any of them has failed. Any thread. Private to the room.
+ */
+#ifndef TRANSFER_SYNC_SYNC_JOINT_H
+#define TRANSFER_SYNC_SYNC_JOINT_H
+
+#include "transfer/sync/sync_part.h"
+#include "transfer/sync/sync_wire.h"
+
+#define SYNC_JOINTS_MAX \
+	32 /* files that are begun at a time; a source has one a stream and one more */
+
+struct sync_joint; /* all of a sync's */
+
+struct sync_joint_file {
+	struct sync_joint_file *next;
+	struct sync_joint *joint;
+	struct sync_part part; /* to be written at any offset; none: it has failed */
+	uint64_t number, size, range;
+	char *path;
+	uint64_t missing; /* a bit for each range that has not been begun */
+	size_t writers;
+	bool failed;
+};
+
+struct sync_joint *sync_joint_create(struct err *); /* NULL: no memory */
+void sync_joint_free(struct sync_joint *);          /* undoes what is there; NULL is legal */
+
+/* A range of ${e} is begun. ${make} makes the part file when it is the first of its file, and
+ * who has that fail spoils the file. NULL: INVALID_ARGUMENT, it does not go with the ranges that
+ * were begun before; or too many files, or no memory. */
+struct sync_joint_file *sync_joint_enter(struct sync_joint *, const struct sync_entry *e,
+    const struct sync_range *, void (*make)(void *cookie, struct sync_part *), void *cookie,
+    struct err *);
+
+/* It has failed; true: nothing of it had before. */
+bool sync_joint_spoil(struct sync_joint_file *);
+
+/* A range is over. True: it was the last one, and the file is the caller's to put in its
+ * place, unless it has failed, and to drop. */
+bool sync_joint_leave(struct sync_joint_file *);
+void sync_joint_drop(struct sync_joint_file *); /* undoes what is not in its place */
+
+#endif
