@@ -267,6 +267,21 @@ static bool serve_waiting(struct channel *c, ssh_message m)
 	}
 }
 
+/*
+ * By eow@openssh.com a client says that nobody reads what a command writes, as in
+ * `ssh box yes | head -1`. libssh does not tell a request's name. But it knows all others
+ * that OpenSSH's client makes of a running command without a wish for an answer, and no
+ * other client makes this one.
+ */
+static bool is_end_of_write(const struct channels *all, ssh_message m)
+{
+	static const char openssh[] = "SSH-2.0-OpenSSH_";
+	const char *banner = ssh_get_clientbanner(client_ssh(all->client));
+
+	return ssh_message_subtype(m) == SSH_CHANNEL_REQUEST_UNKNOWN && !peek_wants_reply(m) &&
+	    banner != NULL && strncmp(banner, openssh, sizeof(openssh) - 1) == 0;
+}
+
 static void serve_request(struct channels *all, ssh_message m)
 {
 	struct channel *c = find(all, m);
@@ -278,6 +293,8 @@ static void serve_request(struct channels *all, ssh_message m)
 		granted = serve_waiting(c, m);
 	else if (ssh_message_subtype(m) == SSH_CHANNEL_REQUEST_WINDOW_CHANGE)
 		granted = channel_exec_resize(c, m);
+	else if (c->state == CHANNEL_STATE_RUNNING && is_end_of_write(all, m))
+		channel_stop_output(c);
 	if (granted)
 		ssh_message_channel_request_reply_success(m);
 	else

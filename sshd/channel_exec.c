@@ -237,16 +237,21 @@ void channel_exec_run(struct channel *c, const char *command)
 
 /* While it runs. */
 
-static void send_input(struct channel *c, const Openshell__V1__ExecSandboxInput *input)
+static bool send_input(struct channel *c, const Openshell__V1__ExecSandboxInput *input)
 {
 	uint8_t packed[128];
 
-	if (c->call == NULL || c->kind != &exec_kind || codec_size(&input->base) > sizeof(packed))
-		return;
-	/* It goes with what was sent, or not at all when that is stuck: a client that sends
-	 * nothing but sizes must not fill a queue. */
-	if (framed_queued(c->call) < CHANNEL_UP_MAX * 2)
-		framed_send(c->call, packed, codec_pack(&input->base, packed));
+	return c->call != NULL && c->kind == &exec_kind &&
+	    codec_size(&input->base) <= sizeof(packed) &&
+	    framed_send(c->call, packed, codec_pack(&input->base, packed)) == 0;
+}
+
+/* It goes with what was sent, or not at all when that is stuck: a client that sends nothing
+ * but sizes must not fill a queue. */
+static void send_if_moving(struct channel *c, const Openshell__V1__ExecSandboxInput *input)
+{
+	if (c->call != NULL && framed_queued(c->call) < CHANNEL_UP_MAX * 2)
+		send_input(c, input);
 }
 
 bool channel_exec_resize(struct channel *c, ssh_message m)
@@ -266,7 +271,7 @@ bool channel_exec_resize(struct channel *c, ssh_message m)
 	size.height_pixels = p.height;
 	input.payload_case = OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_RESIZE;
 	input.resize = &size;
-	send_input(c, &input);
+	send_if_moving(c, &input);
 	return true;
 }
 
@@ -280,5 +285,25 @@ void channel_exec_signal(struct channel *c, const char *name)
 	body.name = (char *)name;
 	input.payload_case = OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_SIGNAL;
 	input.signal = &body;
-	send_input(c, &input);
+	send_if_moving(c, &input);
+}
+
+bool channel_exec_close_input(struct channel *c)
+{
+	Towline__V1__ExecCloseInput body = TOWLINE__V1__EXEC_CLOSE_INPUT__INIT;
+	Openshell__V1__ExecSandboxInput input = OPENSHELL__V1__EXEC_SANDBOX_INPUT__INIT;
+
+	input.payload_case = OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_CLOSE_INPUT;
+	input.close_input = &body;
+	return send_input(c, &input);
+}
+
+bool channel_exec_close_output(struct channel *c)
+{
+	Towline__V1__ExecCloseOutput body = TOWLINE__V1__EXEC_CLOSE_OUTPUT__INIT;
+	Openshell__V1__ExecSandboxInput input = OPENSHELL__V1__EXEC_SANDBOX_INPUT__INIT;
+
+	input.payload_case = OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_CLOSE_OUTPUT;
+	input.close_output = &body;
+	return send_input(c, &input);
 }

@@ -142,7 +142,8 @@ static void half_close(struct channel *c)
 	    (c->state != CHANNEL_STATE_RUNNING && c->state != CHANNEL_STATE_LEFT))
 		return;
 	c->half_closed = true;
-	if (c->call != NULL)
+	/* To a command signals may still be sent. */
+	if (c->call != NULL && !channel_exec_close_input(c))
 		framed_end(c->call);
 }
 
@@ -158,6 +159,14 @@ static void drop_output(struct channel *c)
 	bufq_drop(&c->err, c->err.bytes);
 	if (c->call != NULL && bytes > 0)
 		framed_credit(c->call, bytes);
+}
+
+/* A command hears of it, as of any reader that has gone. */
+void channel_stop_output(struct channel *c)
+{
+	drop_output(c);
+	if (!c->told_deaf)
+		c->told_deaf = channel_exec_close_output(c);
 }
 
 static void stop_trying(struct channel *c)
@@ -189,7 +198,7 @@ static void call_ended(struct channel *c, const struct err *status)
 	c->call_ended = true;
 	c->status = *status;
 	/* A command that has ended reads no more. */
-	if (c->kind->is_session && c->call != NULL && !c->half_closed) {
+	if (c->kind->is_session && c->call != NULL) {
 		c->half_closed = true;
 		framed_end(c->call);
 	}
@@ -402,7 +411,7 @@ static void leave(struct channel *c)
 {
 	struct err err;
 
-	drop_output(c);
+	channel_stop_output(c);
 	c->state = CHANNEL_STATE_LEFT;
 	channel_detach(c);
 	if (c->trying && c->call == NULL)

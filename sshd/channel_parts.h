@@ -103,7 +103,8 @@ struct channel {
 	struct framed *call; /* NULL: over, or to be made again */
 	struct bufq out, err;
 	bool call_ended;
-	bool deaf; /* the client takes no more */
+	bool deaf;      /* the client takes no more, */
+	bool told_deaf; /* and the command knows */
 	bool eof_sent;
 	struct err status; /* of the call */
 
@@ -141,6 +142,8 @@ void channel_detach(struct channel *); /* closes and frees it; twice is harmless
 int channel_start(
     struct channel *, const struct channel_kind *, const void *first, size_t len, struct err *);
 void channel_again(void *channel); /* makes the call again, when a timer says so */
+/* The client takes no more of what comes. */
+void channel_stop_output(struct channel *);
 /* All that can be done now. May free it. */
 void channel_step(struct channel *);
 /* A line to the client's stderr, behind what is queued there. */
@@ -157,6 +160,9 @@ bool channel_exec_env(struct channel *, ssh_message);
 void channel_exec_run(struct channel *, const char *command); /* "": a shell */
 bool channel_exec_resize(struct channel *, ssh_message);
 void channel_exec_signal(struct channel *, const char *name);
+/* Of a command that runs; false: it is none, or cannot be told. */
+bool channel_exec_close_input(struct channel *);
+bool channel_exec_close_output(struct channel *);
 void channel_setup_free(struct channel_setup *); /* NULL is legal */
 
 /* channel_sftp.c */

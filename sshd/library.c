@@ -18,7 +18,9 @@
 #define USER_KEYS                                                                               \
 	"ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512," \
 	"rsa-sha2-256"
-#define BANNER   "Towline"
+/* OpenSSH says that nobody reads any more (eow@openssh.com) only to who is named so, and other
+ * clients go by it for the order in which a symbolic link of SFTP is named, which is OpenSSH's. */
+#define BANNER   "OpenSSH_compatible Towline"
 #define RSA_BITS 2048
 
 struct library {

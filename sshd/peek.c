@@ -69,6 +69,14 @@ void peek_pty(ssh_message m, struct peek_pty *p)
 	p->modes_len = ssh_string_len(r->modes);
 }
 
+bool peek_wants_reply(ssh_message m)
+{
+	const struct peek_request *r = &((const struct peek_message *)(const void *)m)->request;
+
+	return r->type != ssh_message_subtype(m) ||
+	    r->channel != ssh_message_channel_request_channel(m) || r->want_reply != 0;
+}
+
 uint32_t peek_packet_max(ssh_message m)
 {
 	const struct peek_open *o = &((const struct peek_message *)(const void *)m)->open;

@@ -1,16 +1,18 @@
 /*
  * sshd/peek.h: what libssh has read of a client's request and has no function to ask for.
  *
- * libssh 0.10 keeps the terminal modes of a pty-req, and the largest packet that the opener
- * of a channel takes, in a structure that it does not publish. Both matter: a shell without
- * modes behaves oddly, and a packet size of 10 makes ssh_channel_write() send empty packets
- * for ever. The structure is described here as 0.10.6 has it, and looked at only where what
+ * libssh 0.10 keeps the terminal modes of a pty-req, whether a request wants an answer, and
+ * the largest packet that the opener of a channel takes, in a structure that it does not
+ * publish. They matter: a shell without modes behaves oddly, what is asked without a wish for
+ * an answer may be that a command's output is read no more, and a packet size of 10 makes
+ * ssh_channel_write() send empty packets for ever. The structure is described here as 0.10.6 has it, and looked at only where what
  * stands around the field is what libssh's own functions say.
  */
 #ifndef SSHD_PEEK_H
 #define SSHD_PEEK_H
 
 #include <libssh/libssh.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +26,9 @@ struct peek_pty {
 
 /* Good as long as the message. */
 void peek_pty(ssh_message, struct peek_pty *);
+
+/* Of a request of a channel; true also if this is another libssh. */
+bool peek_wants_reply(ssh_message);
 
 /* Of a request to open a channel; 0: this is another libssh. */
 uint32_t peek_packet_max(ssh_message);

@@ -269,14 +269,18 @@ static void call_payload(void *cookie, struct slice data)
 	}
 }
 
-static void call_end(void *cookie, const struct err *status)
+static void close_input(struct exec *e)
 {
-	struct exec *e = cookie;
 	struct fdio *in = input_of(e);
 
-	(void)status;
 	if (in != NULL)
 		fdio_finish(in);
+}
+
+static void call_end(void *cookie, const struct err *status)
+{
+	(void)status;
+	close_input(cookie);
 }
 
 /* The client is gone before the process: end the group and wait for it alone. */
@@ -329,6 +333,20 @@ static void send_signal(struct exec *e, const char *name)
 		kill(-e->pgid, number);
 }
 
+/* Nobody reads what the process writes: it is told as by a pipe without a reader. */
+static void close_output(struct exec *e)
+{
+	if (e->tty) {
+		if (e->child != NULL)
+			kill(-e->pgid, SIGHUP);
+		return;
+	}
+	fdio_free(e->out.fd);
+	fdio_free(e->err.fd);
+	e->out.fd = e->err.fd = NULL;
+	check_finished(e);
+}
+
 static void take_input(struct exec *e, const Openshell__V1__ExecSandboxInput *input)
 {
 	switch (input->payload_case) {
@@ -340,11 +358,18 @@ static void take_input(struct exec *e, const Openshell__V1__ExecSandboxInput *in
 	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_SIGNAL:
 		send_signal(e, input->signal->name);
 		break;
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_CLOSE_INPUT:
+		close_input(e);
+		break;
+	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_CLOSE_OUTPUT:
+		close_output(e);
+		break;
 	case OPENSHELL__V1__EXEC_SANDBOX_INPUT__PAYLOAD_START:
 		call_fail(e, GRPC_INVALID_ARGUMENT, "a second start; stdin or resize was expected");
 		break;
 	default:
-		call_fail(e, GRPC_INVALID_ARGUMENT, "a message without stdin, resize or signal");
+		call_fail(
+		    e, GRPC_INVALID_ARGUMENT, "a message without stdin, resize or signal");
 	}
 }
 

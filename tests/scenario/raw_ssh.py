@@ -207,8 +207,8 @@ class RawSsh:
         signature = (key or session.key).sign(string(self.session_id) + request)
         return request + string(string("ssh-ed25519") + string(signature))
 
-    def log_in(self, session):
-        self.hello()
+    def log_in(self, session, identification=IDENTIFICATION):
+        self.hello(identification)
         self.key_exchange()
         self.service()
         self.send(self.auth_request(session))

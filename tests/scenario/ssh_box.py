@@ -91,9 +91,9 @@ class Box(Endpoint):
             subprocess.run(["ssh", "-F", "none", "-S", str(control), "-O", "exit", "x"], capture_output=True)
             process.wait(10)
 
-    def raw(self):
+    def raw(self, **how):
         """A client of packets, logged in."""
-        return RawSsh(self.connect()).log_in(self.session)
+        return RawSsh(self.connect()).log_in(self.session, **how)
 
 
 @pytest.fixture

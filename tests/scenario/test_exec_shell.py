@@ -142,6 +142,33 @@ def test_signal_of_no_name(ready, name):
         shell.finish()
 
 
+def test_input_that_ends_before_a_signal(ready):
+    shell = Shell(ready, b"trap 'echo caught; exit 5' USR2; cat; echo ready; while :; do sleep 0.05; done")
+    shell.send(stdin=b"in\n")
+    shell.send(close_input=API["towline.v1.ExecCloseInput"]())
+    shell.send(stdin=b"late\n")
+    shell.read_until(b"in\nready\n")
+    shell.send(signal=API["towline.v1.ExecSignal"](name="USR2"))
+    assert shell.finish().exit_code == 5
+    assert b"late" not in shell.out
+
+
+@pytest.mark.parametrize("command", ["yes", "yes >&2", "cat /dev/zero"])
+def test_output_that_nobody_reads(ready, command):
+    shell = Shell(ready, f"trap '' USR1; echo ready; {command}; exit $?".encode())
+    shell.read_until(b"ready\n")
+    for _ in range(2):
+        shell.send(close_output=API["towline.v1.ExecCloseOutput"]())
+    assert shell.finish().exit_code == 128 + 13
+
+
+def test_terminal_that_nobody_reads(ready):
+    shell = Shell(ready, b"trap 'exit 6' HUP; echo ready; while :; do echo more; sleep 0.05; done", tty=True)
+    shell.read_until(b"ready")
+    shell.send(close_output=API["towline.v1.ExecCloseOutput"]())
+    assert shell.finish().exit_code == 6
+
+
 def test_end_by_a_signal_of_its_own(ready):
     shell = Shell(ready, b"kill -BUS $$")
     end = shell.finish()

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import pathlib
 import pty
 import select
 import signal
@@ -230,6 +231,116 @@ def test_close_of_a_terminal_hangs_up(box):
     read_data(raw, b"ready")
     raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
     wait_until(mark.exists, 10, "the command has heard of it")
+
+
+@pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE])
+@pytest.mark.parametrize("line", ["yes", "yes >&2", "cat /dev/zero"])
+def test_reader_that_has_read_enough(box, line, stdin):
+    """`ssh box yes | head -1`: what writes gets SIGPIPE, what does not write goes on."""
+    mark, both = box.work / "mark", subprocess.STDOUT
+    process = subprocess.Popen(box.words(f"{line}; echo $? > {mark}"), stdin=stdin, stdout=subprocess.PIPE, stderr=both)
+    assert process.stdout.read(2) in (b"y\n", b"\0\0")
+    process.stdout.close()
+    # OpenSSH's client says that it reads no more of stdout, and of stderr nothing: it goes on.
+    if "&2" in line:
+        time.sleep(0.5)
+        process.kill()
+        process.wait(5)
+    else:
+        assert process.wait(5) == 0 and mark.read_text() == "141\n"
+    if stdin == subprocess.PIPE:
+        process.stdin.close()
+
+
+def stop_reading(raw, channel, name="eow@openssh.com"):
+    request(raw, channel, name, b"", reply=False)
+
+
+def as_openssh(box):
+    return box.raw(identification=b"SSH-2.0-OpenSSH_9.2")
+
+
+def test_one_of_two_readers_has_read_enough(box):
+    raw = as_openssh(box)
+    first, second = open_session(raw, 7, window=1000), open_session(raw, 8)
+    request(raw, second, "exec", string("echo ready; trap 'echo got; exit 4' USR1; while :; do sleep 0.1; done"))
+    read_data(raw, b"ready\n")
+    request(raw, first, "exec", string("yes"))
+    read_some(raw, 1000)
+    stop_reading(raw, first)
+    got = drain(raw)
+    assert got.end == ("exit-signal", "PIPE") and got.out == b""
+    request(raw, second, "signal", string("USR1"), reply=False)
+    got = drain(raw)
+    assert got.end == ("exit-status", 4) and got.out == b"got\n"
+
+
+@pytest.mark.parametrize("identification", [b"SSH-2.0-OpenSSH_9.2", b"SSH-2.0-PuTTY_Release_0.78", b"SSH-2.0-raw"])
+def test_requests_that_are_not_taken_for_it(box, identification):
+    """Before there is a command, with an answer wanted, and of clients that do not say so."""
+    raw = box.raw(identification=identification)
+    theirs = open_session(raw)
+    stop_reading(raw, theirs)
+    request(raw, theirs, "exec", string("read x; echo got $x"))
+    assert not request(raw, theirs, "break", struct.pack(">I", 100))
+    if b"OpenSSH" not in identification:
+        stop_reading(raw, theirs, "simple@putty.projects.tartarus.org")
+    send_data(raw, theirs, b"it\n")
+    assert drain(raw).out == b"got it\n"
+
+
+def test_reader_of_a_terminal_has_read_enough(box):
+    raw = as_openssh(box)
+    theirs = open_session(raw)
+    request(raw, theirs, "pty-req", string("vt100") + struct.pack(">IIII", 80, 24, 0, 0) + string(b"\0"))
+    request(raw, theirs, "exec", string("trap 'exit 6' HUP; echo ready; while :; do echo; sleep 0.05; done"))
+    read_data(raw, b"ready")
+    stop_reading(raw, theirs)
+    assert drain(raw).end == ("exit-status", 6)
+
+
+def test_reader_that_closes_its_channel(box):
+    mark = box.work / "ended"
+    raw = box.raw()
+    theirs = open_session(raw, window=1000)
+    request(raw, theirs, "exec", string(f"yes; echo $? > {mark}"))
+    read_some(raw, 1000)
+    raw.send(bytes([CLOSE]) + struct.pack(">I", theirs))
+    wait_until(lambda: mark.exists() and mark.read_text() == "141\n", 5, "it has had SIGPIPE")
+    assert command(raw, "echo fine", number=1)[0] == b"fine\n"
+
+
+def test_signal_after_the_input_has_ended(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("trap 'exit 4' USR1; cat; echo ready; while :; do sleep 0.1; done"))
+    raw.send(bytes([EOF]) + struct.pack(">I", theirs))
+    read_data(raw, b"ready\n")
+    request(raw, theirs, "signal", string("USR1"), reply=False)
+    assert drain(raw).end == ("exit-status", 4)
+
+
+def running(word):
+    """Processes with that word in their command line."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if word.encode() in (folder / "cmdline").read_bytes():
+                found.append(folder.name)
+    return found
+
+
+def test_client_goes_and_the_command_ends_at_once(box):
+    """Whether it writes or not, as long as it does not ignore SIGTERM."""
+    word = f"is{box.session.id}"
+    process = subprocess.Popen(box.words(f"yes {word} & yes {word} > /dev/null & sleep 1000"),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout.read(2) == b"is"
+    wait_until(lambda: len(running(word)) == 4, 5, "the shell, its commands and ssh are there")
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not running(word), 1, "they have ended")
 
 
 def test_two_closes_and_data_after(box):
