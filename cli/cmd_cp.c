@@ -75,7 +75,8 @@ static const struct config_key keys[] = {
 	    .parse = config_bool,
 	    .offset = FIELD(resume),
 	    .dflt = "true",
-	    .help = "go on with what an interrupted download left; --no-resume begins anew" },
+	    .help = "go on with what an interrupted copy out of a sandbox left; "
+		    "--no-resume begins anew" },
 	{ .name = "progress",
 	    .arg = "STYLE",
 	    .parse = progress_parse_style,

@@ -4,19 +4,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "relay/framed.h"
+#include "transfer/across_state.h"
+#include "transfer/etag.h"
 #include "transfer/raw_path.h"
+
+#define ID_SIZE (2 * DIGEST_SIZE + 1)
+
+/* What the source's header says. */
+struct source {
+	uint32_t mode;
+	bool has_mtime;
+	int64_t mtime_s;
+	int32_t mtime_ns;
+	char etag[ETAG_SIZE]; /* "": it cannot be gone on with */
+};
 
 struct across {
 	struct across_options opt;
-	struct framed *get; /* NULL: over */
-	struct framed *put; /* likewise, or not begun */
+	struct across_state *state; /* NULL: over, or not begun */
+	struct framed *get;         /* likewise */
+	struct framed *put;         /* likewise */
 	struct digest *digest;
+	struct source source;
+	char id[ID_SIZE];        /* of the upload; "": it has none */
+	struct across_left left; /* what is there, where what is asked for begins */
 	uint64_t owed;           /* bytes that have come and that the source has no credit for */
 	uint64_t total;          /* of a file */
-	bool begun;              /* the header has come */
+	bool known;              /* what there is */
+	bool begun;              /* the header of what is to pass has come */
 	bool whole;              /* the source has said that it was all, and it was */
 	bool passed;             /* and its call has ended behind that: so has the target's */
 	bool stored;             /* the target has said so */
@@ -29,6 +48,7 @@ void across_free(struct across *a)
 {
 	if (a == NULL)
 		return;
+	across_state_free(a->state);
 	digest_free(a->digest);
 	free(a);
 }
@@ -37,7 +57,7 @@ void across_free(struct across *a)
 
 static void check_over(struct across *a)
 {
-	if (a->get == NULL && a->put == NULL)
+	if (a->get == NULL && a->put == NULL && a->state == NULL)
 		a->opt.ended(a->opt.cookie, &a->result, &a->err);
 }
 
@@ -50,10 +70,14 @@ static void drop(struct framed **call, const struct err *why)
 		framed_cancel(c, why);
 }
 
-static void keep_first(struct across *a, const struct err *why)
+static bool keep_first(struct across *a, const struct err *why)
 {
-	if (a->err.code == GRPC_OK)
-		a->err = *why;
+	if (a->err.code != GRPC_OK)
+		return false;
+	a->err = *why;
+	a->result.asking = !a->begun;
+	a->result.matched = a->known;
+	return true;
 }
 
 void across_stop(struct across *a, const struct err *why)
@@ -61,6 +85,8 @@ void across_stop(struct across *a, const struct err *why)
 	keep_first(a, why);
 	drop(&a->get, why);
 	drop(&a->put, why);
+	across_state_free(a->state);
+	a->state = NULL;
 	check_over(a);
 }
 
@@ -71,26 +97,33 @@ static void blame(struct err *err, const struct across_place *place)
 
 /* To the target. */
 
-static void check_answer(struct across *a, const Openshell__V1__UploadFileResponse *r)
+/* It has as much as there is, and what it has is what we know of. */
+static bool is_right(const struct across *a, const Openshell__V1__UploadFileResponse *r)
 {
 	const Towline__V1__TreeReport *tree = r->tree;
 	const Towline__V1__Digest *d = r->digest;
-	bool is_right = d == NULL || d->value.len != DIGEST_SIZE ||
-	    memcmp(d->value.data, a->result.digest, DIGEST_SIZE) == 0;
+
+	if (d != NULL && d->value.len == DIGEST_SIZE &&
+	    memcmp(d->value.data, a->result.digest, DIGEST_SIZE) != 0)
+		return false;
+	if (!a->opt.tree)
+		return r->bytes_written == a->total;
+	return tree == NULL || tree->failed > 0 ||
+	    (r->entries == a->entries && tree->files == a->files);
+}
+
+static void check_answer(struct across *a, const Openshell__V1__UploadFileResponse *r)
+{
 	struct err err;
 
 	a->stored = true;
 	a->result.bytes = r->bytes_written;
-	a->result.has_digest = d != NULL && d->value.len == DIGEST_SIZE;
-	if (tree != NULL) {
-		a->result.files = tree->files;
-		a->opt.report(a->opt.cookie, tree);
+	a->result.has_digest = r->digest != NULL && r->digest->value.len == DIGEST_SIZE;
+	if (r->tree != NULL) {
+		a->result.files = r->tree->files;
+		a->opt.report(a->opt.cookie, r->tree);
 	}
-	if (!a->opt.tree)
-		is_right = is_right && r->bytes_written == a->result.wire;
-	else if (tree != NULL && tree->failed == 0)
-		is_right = is_right && r->entries == a->entries && tree->files == a->files;
-	if (is_right && a->whole)
+	if (a->whole && is_right(a, r))
 		return;
 	err_set(&err, GRPC_DATA_LOSS, "%s: what sandbox %s has stored is not what was sent",
 	    a->opt.to.path, a->opt.to.sandbox);
@@ -114,6 +147,13 @@ static void put_message(void *cookie, const uint8_t *message, size_t len)
 	codec_free(r);
 }
 
+static void put_failed(struct across *a, struct err *why)
+{
+	blame(why, &a->opt.to);
+	a->result.by_target = keep_first(a, why) || a->result.by_target;
+	drop(&a->get, why);
+}
+
 /* Behind an answer an error is about single entries of a tree. */
 static void put_end(void *cookie, const struct err *status)
 {
@@ -124,9 +164,7 @@ static void put_end(void *cookie, const struct err *status)
 		err_set(&err, GRPC_INTERNAL, "did not say that it has stored %s", a->opt.to.path);
 	if (err.code == GRPC_OK)
 		return;
-	blame(&err, &a->opt.to);
-	keep_first(a, &err);
-	drop(&a->get, &err);
+	put_failed(a, &err);
 }
 
 static void put_closed(void *cookie, const struct err *why)
@@ -135,11 +173,8 @@ static void put_closed(void *cookie, const struct err *why)
 	struct err err = *why;
 
 	a->put = NULL;
-	if (err.code != GRPC_OK && !a->stored) {
-		blame(&err, &a->opt.to);
-		keep_first(a, &err);
-		drop(&a->get, &err);
-	}
+	if (err.code != GRPC_OK && !a->stored)
+		put_failed(a, &err);
 	check_over(a);
 }
 
@@ -151,7 +186,12 @@ static void put_sent(void *cookie, size_t bytes)
 	a->owed -= credit;
 	if (a->get != NULL && credit > 0)
 		framed_credit(a->get, credit);
-	a->opt.moved(a->opt.cookie, a->result.wire - a->owed, a->total);
+	a->opt.moved(a->opt.cookie, a->left.durable + a->result.wire - a->owed, a->total);
+}
+
+static void call_opened(void *cookie)
+{
+	((struct across *)cookie)->result.taken = true;
 }
 
 static const struct framed_ops put_ops = {
@@ -159,6 +199,7 @@ static const struct framed_ops put_ops = {
 	.end = put_end,
 	.sent = put_sent,
 	.closed = put_closed,
+	.opened = call_opened,
 };
 
 static int send_message(struct framed *call, const ProtobufCMessage *m, struct err *err)
@@ -193,35 +234,63 @@ static int call(struct across *a, const char *path, const struct framed_ops *ops
 }
 
 /* As the source has it. */
-static int begin_put(struct across *a, const Openshell__V1__DownloadFileHeader *h, struct err *err)
+static void describe(const struct across *a, Openshell__V1__UploadFileMetadata *m,
+    Google__Protobuf__Timestamp *mtime)
+{
+	m->size_bytes = a->total;
+	m->mode = a->source.mode & 0777;
+	mtime->seconds = a->source.mtime_s;
+	mtime->nanos = a->source.mtime_ns;
+	if (a->source.has_mtime)
+		m->modified_time = mtime;
+	if (a->opt.no_replace)
+		m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
+	if (a->id[0] != '\0')
+		m->upload_id = (char *)a->id;
+}
+
+/* Behind what is there, if that is of a file of this digest. */
+static void go_on(
+    const struct across *a, Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest)
+{
+	m->offset = a->left.durable;
+	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
+	digest->value =
+	    (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = (uint8_t *)a->left.digest };
+	m->digest = digest;
+	m->adds_digest = true;
+}
+
+static int begin_put(struct across *a, struct err *err)
 {
 	Openshell__V1__UploadFileRequest q = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
 	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
 	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(a);
+	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 
 	m.sandbox = (char *)a->opt.to.sandbox;
 	m.remote_path = (char *)a->opt.to.path;
 	m.is_archive = m.size_unknown = a->opt.tree;
 	if (a->opt.workspace[0] != '\0')
 		m.workspace_scope = &scope;
-	if (!a->opt.tree) {
-		m.size_bytes = h->size_bytes;
-		m.mode = h->mode & 0777;
-		m.modified_time = h->modified_time;
-		if (a->opt.no_replace)
-			m.if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_FAIL;
-	}
+	if (!a->opt.tree)
+		describe(a, &m, &mtime);
+	if (a->left.durable > 0)
+		go_on(a, &m, &digest);
 	raw_path_give(&m);
 	q.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
 	q.metadata = &m;
-	a->total = a->opt.tree ? 0 : h->size_bytes;
 	a->begun = true;
+	a->result.resumed = a->left.durable;
 	if (call(a, "/openshell.v1.OpenShell/UploadFile", &put_ops, &a->put, err) != 0)
 		return -1;
 	return send_message(a->put, &q.base, err);
 }
 
 /* From the source. */
+
+static int ask_state(struct across *, struct err *);
 
 /* All that was to come has, and it is what the source has read: the target may keep it. */
 static int take_trailer(
@@ -232,12 +301,15 @@ static int take_trailer(
 	if (a->put == NULL || a->whole)
 		return err_set(err, GRPC_INTERNAL, "a trailer where none belongs");
 	digest_value(a->digest, a->result.digest);
-	if (t->bytes != a->result.wire || (!a->opt.tree && t->bytes != a->total) || d == NULL ||
+	if (t->bytes != a->result.wire ||
+	    (!a->opt.tree && t->bytes != a->total - a->left.durable) || d == NULL ||
 	    d->algorithm != TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128 ||
 	    d->value.len != DIGEST_SIZE ||
 	    memcmp(d->value.data, a->result.digest, DIGEST_SIZE) != 0)
 		return err_set(
 		    err, GRPC_DATA_LOSS, "%s: what came is not what was sent", a->opt.from.path);
+	if (a->left.durable > 0)
+		memcpy(a->result.digest, a->left.digest, DIGEST_SIZE);
 	a->whole = true;
 	a->entries = a->result.entries = t->entries;
 	if (t->tree != NULL) {
@@ -247,6 +319,41 @@ static int take_trailer(
 		a->result.files = 1;
 	}
 	return 0;
+}
+
+static void note_source(struct across *a, const Openshell__V1__DownloadFileHeader *h)
+{
+	a->known = true;
+	a->total = h->size_bytes;
+	a->source.mode = h->mode;
+	a->source.has_mtime = h->modified_time != NULL;
+	if (a->source.has_mtime) {
+		a->source.mtime_s = h->modified_time->seconds;
+		a->source.mtime_ns = h->modified_time->nanos;
+	}
+	if (strlen(h->etag) < sizeof(a->source.etag))
+		memcpy(a->source.etag, h->etag, strlen(h->etag));
+}
+
+/* The first header says what there is, and that of what is to pass the same. */
+static int take_header(
+    struct across *a, const Openshell__V1__DownloadFileHeader *h, struct err *err)
+{
+	if (a->begun || (bool)h->is_archive != a->opt.tree)
+		return err_set(err, GRPC_INTERNAL, "a header that does not belong here");
+	if (a->opt.tree)
+		return begin_put(a, err);
+	if (a->known &&
+	    (h->size_bytes != a->total - a->left.durable || strcmp(h->etag, a->source.etag) != 0))
+		return err_set(
+		    err, GRPC_FAILED_PRECONDITION, "%s is another file now", a->opt.from.path);
+	if (a->known)
+		return begin_put(a, err);
+	note_source(a, h);
+	if (a->opt.fresh || a->total <= a->opt.resumable || a->source.etag[0] == '\0')
+		return begin_put(a, err);
+	drop(&a->get, NULL);
+	return ask_state(a, err);
 }
 
 static void get_message(void *cookie, const uint8_t *message, size_t len)
@@ -259,9 +366,8 @@ static void get_message(void *cookie, const uint8_t *message, size_t len)
 
 	if (r == NULL)
 		err_set(&err, GRPC_INTERNAL, "DownloadFileResponse: %s", guard_text(why));
-	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER &&
-	    !a->begun && (bool)r->header->is_archive == a->opt.tree)
-		begin_put(a, r->header, &err);
+	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER)
+		take_header(a, r->header, &err);
 	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER)
 		take_trailer(a, r->trailer, &err);
 	else if (len > 0)
@@ -282,7 +388,7 @@ static void get_payload(void *cookie, struct slice data)
 	a->result.wire += data.len;
 	a->owed += data.len;
 	bool belongs = a->put != NULL && !a->whole;
-	bool fits = a->opt.tree || a->result.wire <= a->total;
+	bool fits = a->opt.tree || a->result.wire <= a->total - a->left.durable;
 	if (belongs && fits && framed_write(a->put, FRAMED_BYTES, data) == 0)
 		return;
 	slice_release(&data);
@@ -340,6 +446,7 @@ static const struct framed_ops get_ops = {
 	.message = get_message,
 	.end = get_end,
 	.closed = get_closed,
+	.opened = call_opened,
 };
 
 static int begin_get(struct across *a, struct err *err)
@@ -355,6 +462,10 @@ static int begin_get(struct across *a, struct err *err)
 	q.exclude = a->opt.tree ? (char **)a->opt.exclude : NULL;
 	while (q.exclude != NULL && q.exclude[q.n_exclude] != NULL)
 		q.n_exclude++;
+	if (a->known) {
+		q.if_match = a->source.etag;
+		q.offset = a->left.durable;
+	}
 	if (a->opt.workspace[0] != '\0')
 		q.workspace_scope = &scope;
 	if (call(a, "/openshell.v1.OpenShell/DownloadFile", &get_ops, &a->get, err) != 0)
@@ -366,6 +477,81 @@ static int begin_get(struct across *a, struct err *err)
 	}
 	framed_end(a->get);
 	return 0;
+}
+
+/* All of it is there: what is left to do is to put it in its place. */
+static int put_alone(struct across *a, struct err *err)
+{
+	memcpy(a->result.digest, a->left.digest, DIGEST_SIZE);
+	a->result.files = 1;
+	a->whole = a->passed = true;
+	if (begin_put(a, err) != 0)
+		return -1;
+	framed_end(a->put);
+	return 0;
+}
+
+/* What is there already. */
+
+static void take_state(void *cookie, const struct across_left *left, const struct err *why)
+{
+	struct across *a = cookie;
+	struct err err = *why;
+
+	a->left = *left;
+	across_state_free(a->state);
+	a->state = NULL;
+	if (err.code != GRPC_OK) {
+		a->result.by_target = a->left.by_target;
+	} else {
+		if (a->left.has_no_ids)
+			a->id[0] = '\0';
+		a->result.resumable = a->id[0] != '\0';
+		if ((a->left.durable == a->total ? put_alone(a, &err) : begin_get(a, &err)) == 0)
+			return;
+	}
+	across_stop(a, &err);
+}
+
+/* Of this file, as it is now, to that place: who runs the same command again makes the
+ * same id. */
+static int make_id(struct across *a, struct err *err)
+{
+	const char *texts[] = { a->opt.from.sandbox, a->opt.from.path, a->source.etag,
+		a->opt.to.sandbox, a->opt.to.path, a->opt.workspace };
+	struct digest *d = digest_create();
+	uint8_t value[DIGEST_SIZE];
+
+	if (d == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		digest_update(d, texts[i], strlen(texts[i]) + 1);
+	digest_value(d, value);
+	digest_free(d);
+	text_hex(value, sizeof(value), a->id);
+	return 0;
+}
+
+static int ask_state(struct across *a, struct err *err)
+{
+	struct across_state_options o = {
+		.client = a->opt.client,
+		.from = a->opt.from,
+		.to = a->opt.to,
+		.workspace = a->opt.workspace,
+		.id = a->id,
+		.etag = a->source.etag,
+		.size = a->total,
+		.forget = a->opt.forget,
+		.finished = a->opt.finished,
+		.ended = take_state,
+		.cookie = a,
+	};
+
+	if (make_id(a, err) != 0)
+		return -1;
+	a->state = across_state_start(&o, err);
+	return a->state != NULL ? 0 : -1;
 }
 
 struct across *across_start(const struct across_options *opt, struct err *err)

@@ -8,8 +8,20 @@
  *
  * Nothing is kept on the way: what the target does not take the source does not send. The
  * put is ended, and so the file put in place, when the source's digest is that of what
- * has passed; the target's answer has to agree as well. All functions are called on the
- * loop; callbacks come from it.
+ * has passed; the target's answer has to agree as well.
+ *
+ * A large file's upload has an id, of both places and the source's etag, so that who copies
+ * the same file to the same place again goes on with what is durable there:
+ *
+ *	get: the header says what there is --small, or a tree--> put it all
+ *	       | large: asked for anew
+ *	     what is left of an earlier one (transfer/across_state.h)
+ *	       |
+ *	     get the rest, if the etag still is that --> put it behind what is there, with the
+ *	     digest of the whole
+ *
+ * One attempt; who tries again starts another. All functions are called on the loop;
+ * callbacks come from it.
  */
 #ifndef TRANSFER_ACROSS_H
 #define TRANSFER_ACROSS_H
@@ -31,7 +43,16 @@ struct across_result {
 	uint64_t entries; /* of a tree, as the source counts them */
 	uint64_t files;
 	bool has_digest;
-	uint8_t digest[DIGEST_SIZE]; /* of what has passed */
+	uint8_t
+	    digest[DIGEST_SIZE]; /* of what has passed, or of the file of which it is the rest */
+	uint64_t resumed;        /* bytes that were there from an earlier attempt */
+	bool resumable;          /* it has an id, and so what is durable is kept */
+	bool taken;              /* a sandbox has taken a call */
+	/* Of a failure. */
+	bool by_target;
+	bool asking; /* before anything was put */
+	bool
+	    matched; /* and the source was asked for what it had told of: it may be another by now */
 };
 
 struct across_place {
@@ -46,11 +67,17 @@ struct across_options {
 	bool compress;              /* a tree, with zstd */
 	const char *const *exclude; /* of a tree; ends with NULL; may be NULL */
 	bool no_replace;            /* of a file: ALREADY_EXISTS */
+	bool fresh;                 /* no id: nothing is gone on with, nor kept */
+	bool forget;                /* what an earlier one has left is removed first */
+	bool finished;              /* an earlier attempt's answer may have been lost */
+	uint64_t resumable;         /* bytes; a file that has more gets an id */
 	/* Bytes that have left; ${total} 0: not known. */
 	void (*moved)(void *cookie, uint64_t bytes, uint64_t total);
 	/* What became of a tree's entries, of either end. */
 	void (*report)(void *cookie, const Towline__V1__TreeReport *);
-	/* Once, last; across_free() inside or after. code GRPC_OK: verified at both ends. */
+	/* Once, last; across_free() inside or after. code GRPC_OK: verified at both ends. With a
+	 * resumed upload FAILED_PRECONDITION, OUT_OF_RANGE or DATA_LOSS ${by_target} says that
+	 * what was there is not of this file: try again, with ${forget}. */
 	void (*ended)(void *cookie, const struct across_result *, const struct err *);
 	void *cookie;
 };

@@ -187,6 +187,34 @@ int transfer_submit(
 	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "too many file operations are waiting");
 }
 
+bool transfer_has_client(struct transfer *t, struct err *err)
+{
+	if (t->ops->again != NULL)
+		t->client = t->ops->again(t->cookie, err);
+	return t->client != NULL;
+}
+
+bool transfer_try_later(struct transfer *t, uint64_t worth_ms, void (*again)(void *))
+{
+	struct transfer_put *p = &t->put;
+	uint64_t now = loop_now_ms(t->loop);
+
+	if (worth_ms == 0)
+		return false;
+	if (p->again == NULL && (p->again = timer_create_on(t->loop, again, t)) == NULL)
+		return false;
+	if (p->until_ms == 0) {
+		p->until_ms = now + worth_ms;
+		p->delay_ms = FIRST_DELAY_MS;
+	}
+	if (now >= p->until_ms)
+		return false;
+	t->working = true;
+	timer_start(p->again, p->delay_ms);
+	p->delay_ms = 2 * p->delay_ms < LAST_DELAY_MS ? 2 * p->delay_ms : LAST_DELAY_MS;
+	return true;
+}
+
 void transfer_note(void *cookie, const char *text)
 {
 	struct transfer *t = cookie;

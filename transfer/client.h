@@ -93,7 +93,7 @@ struct transfer *transfer_upload(struct loop *, const struct transfer_request *,
 struct transfer *transfer_download(struct loop *, const struct transfer_request *, struct err *);
 
 /* ${remote} in ${sandbox} to ${local} in ${to_sandbox}, both of ${workspace}, and nothing of it
- * on a disk here. What is broken off begins anew. */
+ * on a disk here. A large file goes on as an upload does; a tree that is broken off begins anew. */
 struct transfer *transfer_across(struct loop *, const struct transfer_request *, struct err *);
 
 /* Stops; part files are removed (may take a moment of the workers; done runs with

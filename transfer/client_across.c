@@ -1,4 +1,7 @@
-/* The client's copy from one sandbox to another. */
+/*
+ * The client's copy from one sandbox to another: [compare] and copy, a file once more when
+ * the way broke, or what was there of it turned out to be another's.
+ */
 #include <string.h>
 
 #include "transfer/client_transfer.h"
@@ -19,15 +22,25 @@ static void report(void *cookie, const Towline__V1__TreeReport *r)
 static void ended(void *cookie, const struct across_result *r, const struct err *err)
 {
 	struct transfer *t = cookie;
+	struct transfer_put *p = &t->put;
 
 	t->result.bytes = r->bytes;
-	t->result.wire_bytes = r->wire;
+	t->result.wire_bytes += r->wire;
 	t->result.entries = r->entries;
 	t->result.files = r->files;
+	t->result.resumed = r->resumed;
 	t->result.has_digest = r->has_digest;
 	memcpy(t->result.digest, r->digest, DIGEST_SIZE);
 	if (t->err.code == GRPC_OK)
 		t->err = *err;
+	if (r->resumed > p->from)
+		p->until_ms = 0; /* the attempts before this one have brought something */
+	p->from = r->resumed;
+	p->taken = p->taken || r->taken;
+	p->resumable = p->resumable || r->resumable;
+	p->by_target = r->by_target;
+	p->asking = r->asking;
+	p->matched = r->matched;
 	across_free(t->across);
 	t->across = NULL;
 	transfer_check_done(t);
@@ -44,6 +57,10 @@ static int copy(struct transfer *t, const char *const *exclude, struct err *err)
 		.compress = t->compress,
 		.exclude = exclude,
 		.no_replace = t->put.exists == TRANSFER_EXISTS_FAIL,
+		.fresh = t->fresh,
+		.forget = t->put.forget,
+		.finished = t->put.tried,
+		.resumable = RESUMABLE_SIZE,
 		.moved = moved,
 		.report = report,
 		.ended = ended,
@@ -53,6 +70,80 @@ static int copy(struct transfer *t, const char *const *exclude, struct err *err)
 	t->across = across_start(&o, err);
 	return t->across != NULL ? 0 : -1;
 }
+
+/* Another attempt. */
+
+static void start_again(struct transfer *t)
+{
+	struct err err = { 0 };
+
+	t->put.asking = true;
+	if (!transfer_has_client(t, &err) || copy(t, NULL, &err) != 0)
+		t->err = err;
+	transfer_check_done(t);
+}
+
+static void on_again(void *cookie)
+{
+	struct transfer *t = cookie;
+
+	t->working = false;
+	start_again(t);
+}
+
+/* What is there cannot be gone on with, or what is asked for is no more: from the beginning. */
+static bool is_another_file(const struct transfer *t)
+{
+	const struct transfer_put *p = &t->put;
+
+	switch (t->err.code) {
+	case GRPC_FAILED_PRECONDITION:
+	case GRPC_OUT_OF_RANGE:
+		return p->by_target ? p->resumable && !p->asking && !p->forgot
+				    : p->matched && p->asking;
+	case GRPC_DATA_LOSS:
+		return p->by_target && p->from > 0;
+	default:
+		return false;
+	}
+}
+
+/* How long another attempt is worth while after this failure. */
+static uint64_t worth_ms(const struct transfer *t)
+{
+	const struct transfer_put *p = &t->put;
+
+	switch (t->err.code) {
+	case GRPC_UNAVAILABLE:
+		if (!p->taken)
+			return 0;
+		return p->resumable ? TRY_AGAIN_MS : TRY_ANEW_MS;
+	case GRPC_ABORTED:
+		return p->by_target ? ABORTED_AGAIN_MS : 0;
+	case GRPC_FAILED_PRECONDITION: /* a sandbox is being stopped, or started */
+		return p->asking && p->tried && (p->by_target || !p->matched) ? TRY_AGAIN_MS : 0;
+	default:
+		return 0;
+	}
+}
+
+static bool try_again(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+	bool anew = is_another_file(t) && p->restarts++ < RESTARTS_MAX;
+
+	if (!anew && !transfer_try_later(t, worth_ms(t), on_again))
+		return false;
+	err_clear(&t->err);
+	p->tried = true;
+	p->forget = anew && p->by_target;
+	p->forgot = p->forgot || p->forget;
+	if (anew)
+		start_again(t);
+	return true;
+}
+
+/* The beginning. */
 
 static void compared(void *cookie, const struct twins_result *r, const struct err *err)
 {
@@ -97,6 +188,8 @@ struct transfer *transfer_across(
 
 	if (t == NULL)
 		return NULL;
+	if (!r->recursive && r->ops->again != NULL)
+		t->try_again = try_again;
 	if ((compares ? compare(t, err) : copy(t, r->exclude, err)) == 0)
 		return t;
 	transfer_free_unstarted(t);

@@ -15,6 +15,14 @@
 
 #define PUT_ID_SIZE 33
 
+#define TRY_AGAIN_MS     15000 /* since bytes were last stored; of a file that is resumed */
+#define TRY_ANEW_MS      3000  /* of a small one */
+#define ABORTED_AGAIN_MS 15000 /* for an upload whose client is gone to be noticed, and synced */
+#define FIRST_DELAY_MS   100
+#define LAST_DELAY_MS    2000
+#define RESUMABLE_SIZE   ((uint64_t)8 << 20) /* bytes; a smaller file is sent again */
+#define RESTARTS_MAX     3                   /* since it was another file each time */
+
 /* Of an upload of a file: what it takes to try again, and, of either, to see whether there
  * is any need. */
 struct put_pieces;
@@ -38,6 +46,14 @@ struct transfer_put {
 	bool refused; /* ${err} came from the other end: another attempt may do better */
 	bool asking;  /* to the question how much is there */
 	bool tried;
+
+	/* Of a copy between sandboxes. */
+	bool resumable;
+	bool by_target;    /* it failed there */
+	bool matched;      /* what was asked for had to be as it had been told to be */
+	bool forget;       /* what is there is of another file, and goes first */
+	bool forgot;       /* that has been done */
+	unsigned restarts; /* from the beginning */
 
 	enum transfer_exists exists;
 	bool hashed, probing, differs; /* SKIP_IF_SAME */
@@ -109,6 +125,15 @@ void transfer_run_hash(struct job *);
 /* Begins to compare the local file with the one in the sandbox. The transfer is over when
  * they are the same; else it has an error, and try_again() is asked. */
 int transfer_compare(struct transfer *, struct err *);
+
+/* The connection for what is next: the one before may have gone, and with it what stood for
+ * it. False: not now. */
+bool transfer_has_client(struct transfer *, struct err *);
+
+/* again() runs later, with the transfer, which is ${working} until then; each time it is
+ * waited for longer. False: ${worth_ms} have passed since the first failure, or of those
+ * since put.until_ms was last cleared; or they are 0. */
+bool transfer_try_later(struct transfer *, uint64_t worth_ms, void (*again)(void *));
 
 /* To be called whenever one of the call, the job and the flows is over. */
 void transfer_check_done(struct transfer *);

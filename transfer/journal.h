@@ -32,6 +32,7 @@ struct journal {
 	uint64_t boot;     /* clock_boot() of who wrote it; 0: unknown */
 	uint64_t stored_s; /* and its clock_boot_s() then */
 	uint64_t writer;   /* who sent all of it, in pieces; 0: several, or in one stream */
+	bool adds_promise; /* not written down. Of what is wanted: one without a promise gets it */
 };
 
 /* The slot to write ${j} to is number j->sequence % 2. */

@@ -256,6 +256,10 @@ static int take_up(struct part *p, int dir, const char *target, const struct jou
 	p->state = known ? j : *wanted;
 	p->named = known && ranges_end(&j.durable) > 0;
 	p->state.boot = wanted->boot;
+	if (wanted->adds_promise && p->state.promise == 0) {
+		p->state.promise = wanted->promise;
+		memcpy(p->state.expected, wanted->expected, sizeof(p->state.expected));
+	}
 	return part_check(p, target, wanted, err);
 }
 

@@ -204,6 +204,7 @@ static struct journal wanted_journal(const struct place *p)
 	struct journal wanted = { .size_known = p->opt.size_known,
 		.size = p->opt.size_known ? p->opt.size : 0,
 		.promise = p->opt.digest,
+		.adds_promise = p->opt.adds_digest,
 		.boot = p->opt.boot,
 		.writer = p->opt.piece_bytes > 0 ? p->opt.writer : 0 };
 

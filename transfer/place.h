@@ -42,6 +42,7 @@ struct place_options {
 	struct timespec mtime;
 	enum place_digest digest; /* what ${expected} is */
 	uint8_t expected[32];
+	bool adds_digest;         /* with an id: also to what was begun without one */
 	enum place_exists exists; /* SKIP_IF_SAME needs a digest */
 	const char *id;           /* NULL, or makes it resumable: journal_id_is_valid() */
 	uint64_t offset;          /* with an id: where the first byte written belongs */

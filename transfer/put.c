@@ -23,15 +23,9 @@
 #include "transfer/put_pieces.h"
 #include "transfer/raw_path.h"
 
-#define RESUMABLE_SIZE   ((off_t)8 << 20) /* bytes; a smaller file is sent again */
-#define QUERY_MS         30000
-#define TRY_AGAIN_MS     15000 /* since bytes were last stored; of a file that is resumed */
-#define TRY_ANEW_MS      3000  /* of a small one */
-#define ABORTED_AGAIN_MS 15000 /* for an upload whose client is gone to be noticed, and synced */
-#define FIRST_DELAY_MS   100
-#define LAST_DELAY_MS    2000
-#define HASH_BYTES       ((size_t)256 << 10)
-#define HASH_TURN        ((uint64_t)64 << 20)
+#define QUERY_MS   30000
+#define HASH_BYTES ((size_t)256 << 10)
+#define HASH_TURN  ((uint64_t)64 << 20)
 
 static void start(struct transfer *);
 
@@ -437,38 +431,26 @@ static int next(struct transfer *t, struct err *err)
 		p->probing = true;
 		return start_call(t, err);
 	}
-	if (!file || p->st.st_size <= RESUMABLE_SIZE)
+	if (!file || (uint64_t)p->st.st_size <= RESUMABLE_SIZE)
 		return start_call(t, err);
 	if (p->id[0] == '\0' && !p->tried && make_id(t, err) != 0)
 		return -1;
 	return p->id[0] != '\0' ? query(t, err) : start_call(t, err);
 }
 
-/* The connection may have gone since, and with it what stood for it. */
-static bool has_client(struct transfer *t)
-{
-	struct err err = { 0 };
-
-	if (t->ops->again != NULL)
-		t->client = t->ops->again(t->cookie, &err);
-	if (t->client != NULL)
-		return true;
-	t->put.asking = true;
-	refuse(t, &err);
-	transfer_check_done(t);
-	return false;
-}
-
 static void start(struct transfer *t)
 {
 	struct err err = { 0 };
 
-	if (!has_client(t))
-		return;
-	if (next(t, &err) != 0)
-		transfer_fail(t, &err);
-	else
+	if (!transfer_has_client(t, &err)) {
+		t->put.asking = true;
+		refuse(t, &err);
 		transfer_check_done(t);
+	} else if (next(t, &err) != 0) {
+		transfer_fail(t, &err);
+	} else {
+		transfer_check_done(t);
+	}
 }
 
 /* Of a file that was handed over open, what is behind the place where it stands. */
@@ -580,7 +562,6 @@ static bool is_other_way(struct transfer *t)
 static bool try_again(struct transfer *t)
 {
 	struct transfer_put *p = &t->put;
-	uint64_t now = loop_now_ms(t->loop), worth = worth_ms(t);
 
 	/* Nothing was sent, so that it fell short if it is not the same. */
 	if (p->probing && p->refused && t->err.code == GRPC_DATA_LOSS) {
@@ -594,20 +575,9 @@ static bool try_again(struct transfer *t)
 		start(t);
 		return true;
 	}
-	if (worth == 0)
-		return false;
-	if (p->again == NULL && (p->again = timer_create_on(t->loop, on_again, t)) == NULL)
-		return false;
-	if (p->until_ms == 0) {
-		p->until_ms = now + worth;
-		p->delay_ms = FIRST_DELAY_MS;
-	}
-	if (now >= p->until_ms)
+	if (!transfer_try_later(t, worth_ms(t), on_again))
 		return false;
 	begin_anew(t);
-	t->working = true;
-	timer_start(p->again, p->delay_ms);
-	p->delay_ms = 2 * p->delay_ms < LAST_DELAY_MS ? 2 * p->delay_ms : LAST_DELAY_MS;
 	return true;
 }
 

@@ -176,6 +176,9 @@ static int check_resuming(const Openshell__V1__UploadFileMetadata *m, struct err
 	if (has_id && m->is_archive)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "upload_id: an archive cannot be resumed; leave it out");
+	if (m->adds_digest && (!has_id || m->digest == NULL || m->piece_bytes != 0))
+		return err_set(err, GRPC_INVALID_ARGUMENT,
+		    "adds_digest: without a digest, or an upload_id, or of a piece");
 	if (!has_id && m->offset != 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "offset: %" PRIu64 " without the upload_id that it belongs to", m->offset);
@@ -307,6 +310,7 @@ static struct inflow *start_flow(
 		.size_known = !m->size_unknown,
 		.size = m->size_bytes,
 		.mode = m->mode,
+		.adds_digest = m->adds_digest,
 		.exists = exists_of(m->if_exists),
 		.id = m->upload_id[0] != '\0' ? m->upload_id : NULL,
 		.offset = m->offset,

@@ -174,6 +174,13 @@ def test_a_target_that_waits_makes_the_source_wait(two):
     assert (two.other / "large").read_bytes() == (two.workdir / "large").read_bytes()
 
 
+def is_old(two):
+    """Nothing is there beside the old file but what may be gone on with."""
+    assert (two.other / "large").read_text() == "old"
+    others = [path.name for path in two.other.iterdir() if path.name != "large"]
+    assert all(name.startswith(".large.towline-") for name in others), others
+
+
 @pytest.mark.parametrize("what", ["client", "source", "target", "Ctrl-C", "file"])
 def test_what_is_broken_off_leaves_the_old_file(two, what):
     process = begin(two)
@@ -193,9 +200,15 @@ def test_what_is_broken_off_leaves_the_old_file(two, what):
     assert process.returncode != 0
     if what == "file":
         assert "box: " in err and "shrank" in err
-    if what != "target":
-        wait_until(lambda: [path.name for path in two.other.iterdir()] == ["large"], 30, "nothing else is there")
-    assert (two.other / "large").read_text() == "old"
+    is_old(two)
+
+
+def test_no_resume_leaves_nothing(two):
+    process = begin(two, "--no-resume")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    wait_until(lambda: [path.name for path in two.other.iterdir()] == ["large"], 30, "nothing else is there")
+    is_old(two)
 
 
 class Between(Liar):

@@ -22,7 +22,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import wait_until
+from conftest import Ready, wait_until
 from openshell._proto import openshell_pb2 as pb
 from towline_cli import PROGRAM
 from wires import Wire
@@ -30,6 +30,8 @@ from wires import Wire
 LONG = "TOWLINE_LONG" in os.environ
 PIECES_MIB = 150
 PIECES_ROUNDS = 60 if LONG else 4
+ACROSS_MIB = 24
+ACROSS_ROUNDS = 250 if LONG else 5
 ROUNDS = int(os.environ.get("TOWLINE_ROUNDS", 625 if LONG else 13))  # of four offsets, for each victim
 OVERHEAD = 2000  # bytes of the wire beside the content, so that an offset can be behind all
 FILE_BYTES = {"sandbox": 3 << 20, "cp": 9 << 20, "sync": 3 << 20}  # cp's has an upload_id
@@ -176,10 +178,47 @@ class Pieces(Transfer):
         return [PROGRAM, "--gateway-endpoint", endpoint, "-q", *words]
 
 
+def mend(ready):
+    """What died with its supervisor has to be stopped before it can be started."""
+    gateway = ready.gateway
+    wait_until(lambda: gateway.phase(ready.name) == "ERROR", 30, "the gateway knows")
+    gateway.stub.StopSandbox(pb.StopSandboxRequest(name=ready.name), timeout=30)
+    wait_until(lambda: gateway.phase(ready.name) == "STOPPED", 30, "it is stopped")
+    gateway.stub.StartSandbox(pb.StartSandboxRequest(name=ready.name), timeout=30)
+    gateway.wait_phase(ready.name, "READY")
+
+
+class Across(Transfer):
+    """From one sandbox to another: both ends are sandboxes', and the client has neither."""
+
+    def __init__(self, ready, folder, other, shape, rng):
+        self.other = other
+        super().__init__(ready, folder, "across", "up", shape, rng)
+        self.source = ready.workdir / self.name / "new"
+        self.target = other.workdir / self.name / "t"
+        self.target.parent.mkdir()
+        (folder / self.name / "new").rename(self.source)
+
+    def make(self, path):
+        if self.shape == "tree":
+            self.make_tree(path)
+        else:
+            path.write_bytes(self.rng.randbytes(ACROSS_MIB << 20))
+
+    def begin(self):
+        """What goes over the wire comes over it first."""
+        self.size *= 2
+        super().begin()
+
+    def command(self, endpoint):
+        ends = [f"{self.ready.name}:{self.source}", f"{self.other.name}:{self.target}"]
+        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", "cp", "-T", *ends]
+
+
 class Matrix:
-    def __init__(self, ready, folder, rng, transfers=None):
-        """${transfers} take turns, one of each list at a time."""
-        self.ready = ready
+    def __init__(self, ready, folder, rng, transfers=None, other=None):
+        """${transfers} take turns, one of each list at a time; ${other} is a second sandbox."""
+        self.ready, self.other = ready, other
         self.all = transfers or [[Transfer(ready, folder, verb, *kind, rng) for verb in VERBS] for kind in KINDS]
         self.rounds = 0
         self.struck = 0  # transfers that had not ended
@@ -198,27 +237,26 @@ class Matrix:
     def strike_supervisor(self):
         os.kill(self.ready.find_supervisor(), signal.SIGKILL)
 
+    def strike_target(self):
+        os.kill(self.other.find_supervisor(), signal.SIGKILL)
+
     def mend_gateway(self):
         self.ready.gateway.start()
         self.wait_for_exec()
 
     def mend_supervisor(self):
-        """What died with its supervisor has to be stopped before it can be started."""
-        gateway = self.ready.gateway
-        wait_until(
-            lambda: gateway.phase(self.ready.name) == "ERROR", 30, "the gateway knows"
-        )
-        gateway.stub.StopSandbox(pb.StopSandboxRequest(name=self.ready.name), timeout=30)
-        wait_until(lambda: gateway.phase(self.ready.name) == "STOPPED", 30, "it is stopped")
-        gateway.stub.StartSandbox(pb.StartSandboxRequest(name=self.ready.name), timeout=30)
-        gateway.wait_phase(self.ready.name, "READY")
+        mend(self.ready)
+
+    def mend_target(self):
+        mend(self.other)
 
     def wait_for_exec(self):
-        words = ["-q", "sandbox", "exec", self.ready.name, "--", "true"]
-        command = [PROGRAM, "--gateway-endpoint", self.ready.gateway.endpoint, *words]
-        wait_until(
-            lambda: subprocess.run(command, capture_output=True).returncode == 0, SECONDS, "the supervisor is back"
-        )
+        for sandbox in filter(None, (self.ready, self.other)):
+            words = ["-q", "sandbox", "exec", sandbox.name, "--", "true"]
+            command = [PROGRAM, "--gateway-endpoint", sandbox.gateway.endpoint, *words]
+            wait_until(
+                lambda: subprocess.run(command, capture_output=True).returncode == 0, SECONDS, "the supervisor is back"
+            )
 
     def round(self, victim):
         self.transfers = [verbs[(self.rounds + i) % len(verbs)] for i, verbs in enumerate(self.all)]
@@ -271,6 +309,22 @@ def test_pieces_old_or_new(ready, tmp_path, victim):
     matrix = Matrix(ready, tmp_path, rng, [[Pieces(ready, tmp_path, rng)]])
     try:
         for _ in range(PIECES_ROUNDS):
+            matrix.round(victim)
+    finally:
+        matrix.close()
+
+
+@pytest.mark.timeout(3600 if LONG else 240)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor", "target"])
+def test_across_old_or_new(ready, tmp_path, victim):
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    rng = random.Random(seed)
+    other = Ready(ready.gateway, ready.gateway.create("other"))
+    across = [[Across(ready, tmp_path, other, shape, rng)] for shape in ("file", "tree")]
+    matrix = Matrix(ready, tmp_path, rng, across, other)
+    try:
+        for _ in range(ACROSS_ROUNDS):
             matrix.round(victim)
     finally:
         matrix.close()

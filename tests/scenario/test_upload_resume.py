@@ -227,6 +227,19 @@ def test_another_file_is_refused(uploads, half):
     assert goes_on(uploads, half, "h") == 2 * MIB
 
 
+def test_a_digest_is_added(uploads, half):
+    """What comes out wrong is not put in place; who begins again may promise another."""
+    (uploads.ready.workdir / "f").write_bytes(b"old")
+    digest = {"algorithm": "DIGEST_ALGORITHM_XXH3_128", "value": bytes(16)}
+    with fails(grpc.StatusCode.DATA_LOSS, "digest"):
+        uploads.upload("f", half, upload_id="h", offset=2 * MIB, digest=digest, adds_digest=True)
+    assert (uploads.ready.workdir / "f").read_bytes() == b"old"
+    assert uploads.names() == ["f"]
+    for fields in ({"digest": digest}, {"upload_id": "h"}):
+        with fails(grpc.StatusCode.INVALID_ARGUMENT, "adds_digest"):
+            uploads.upload("f", half, adds_digest=True, **fields)
+
+
 def test_offsets(uploads, half):
     with fails(grpc.StatusCode.OUT_OF_RANGE, str(2 * MIB)):
         uploads.upload("f", half, upload_id="h", offset=2 * MIB + 1)

@@ -203,6 +203,31 @@ static void another_file_is_refused(void **state)
 	finish_from(f, 5);
 }
 
+/* From then on it is what it was begun with, and decides whether the file is put in place. */
+static void a_digest_is_added(void **state)
+{
+	struct fixture *f = *state;
+	struct place_options o;
+	struct err err = { 0 };
+	uint8_t digest[DIGEST_SIZE];
+	uint64_t bytes;
+
+	begin_and_suspend(f, 5);
+	o = options(f, 5);
+	o.digest = PLACE_DIGEST_XXH3_128;
+	o.adds_digest = true;
+	place_suspend(opened(&o));
+	o.expected[0] ^= 1;
+	refused(&o, GRPC_FAILED_PRECONDITION);
+	o.expected[0] ^= 1;
+	o.adds_digest = false;
+	struct place *p = opened(&o);
+	write_some(p, 5, TEXT_LEN);
+	assert_int_equal(place_commit(p, &bytes, digest, &err), -1);
+	assert_int_equal(err.code, GRPC_DATA_LOSS);
+	assert_int_equal(durable(f), 0);
+}
+
 static void one_at_a_time(void **state)
 {
 	struct fixture *f = *state;
@@ -475,6 +500,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(goes_on_from_each_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 		    what_was_not_synced_is_not_promised, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_digest_is_added, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_file_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_is_kept_of_nothing, setup, teardown),
