@@ -127,6 +127,22 @@ def test_moved_directories_keep_their_watch(watch, ready, tmp_path):
     assert not w.seen(CREATED, "b/c/deep/unseen")
 
 
+def test_many_that_leave_at_once(watch, ready, tmp_path):
+    """More than wait for the other half of their move: each is told of once."""
+    folder = ready.workdir / "dir"
+    folder.mkdir()
+    for i in range(300):
+        (folder / str(i)).touch()
+    out = ready.workdir / "out"
+    out.mkdir()
+    w = watch("dir")
+    for i in range(300):
+        (folder / str(i)).rename(out / str(i))
+    wait_until(lambda: len(w.events) >= 300, 10, "all of them")
+    time.sleep(0.2)
+    assert sorted((e.kind, e.file.path) for e in w.events) == sorted((REMOVED, f"dir/{i}") for i in range(300))
+
+
 def test_a_watch_ends_with_what_it_is_of(watch, ready):
     (ready.workdir / "dir").mkdir()
     w = watch("dir/", recursive=True)

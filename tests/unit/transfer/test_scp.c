@@ -376,6 +376,27 @@ static void test_source_expands_patterns(void **state)
 	TOLD("C0600 0 a1\n\0");
 }
 
+/* What is too many for one pattern is not looked at, and that is told. */
+static void test_source_expands_no_end_of_names(void **state)
+{
+	char name[16];
+
+	(void)state;
+	assert_int_equal(mkdirat(fixture->options.workdir, "d", 0700), 0);
+	int dir = openat(fixture->options.workdir, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (unsigned i = 0; i <= SCP_MATCHES_MAX; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(mkfifoat(dir, name, 0600), 0);
+	}
+	assert_int_equal(SOURCE("d/*/none", "\0"), 1);
+	assert_true(tells("d: more names than can be matched"));
+	assert_int_equal(unlinkat(dir, "0", 0), 0);
+	close(dir);
+	assert_int_equal(SOURCE("d/*/none", "\0"), 1);
+	assert_true(tells("none: No such file"));
+	assert_false(tells("more names"));
+}
+
 /* A large file goes in large blocks. */
 static void test_source_sends_much(void **state)
 {
@@ -420,6 +441,7 @@ int main(void)
 		TEST(test_source_sends_a_tree),
 		TEST(test_source_goes_on),
 		TEST(test_source_expands_patterns),
+		TEST(test_source_expands_no_end_of_names),
 		TEST(test_source_sends_much),
 		TEST(test_no_memory),
 	};

@@ -8,14 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/beneath.h"
 #include "support/leak.h"
 #include "transfer/sync/sync_links.h"
 #include "transfer/sync/sync_send.h"
 #include "transfer/sync/sync_team.h"
+#include "transfer/sync/sync_walk.h"
 
 #define LONG_PATH 3900 /* bytes of one that long_path() makes */
 
@@ -289,6 +292,75 @@ static void names_of_files_that_have_several(void **state)
 	sync_links_free(l);
 }
 
+/* Names that are long, and how many of them there may be. */
+
+#define NAME_LEN 250
+#define NAMES    ((unsigned)(SYNC_NAMES_MAX / (NAME_LEN + 1 + sizeof(uint32_t))))
+
+static void make_names(int root, const char *directory, unsigned count)
+{
+	char name[BENEATH_NAME_MAX];
+
+	assert_int_equal(mkdirat(root, directory, 0700), 0);
+	int dir = openat(root, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%0*u", NAME_LEN, i);
+		int fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		close(fd);
+	}
+	close(dir);
+}
+
+static void tell_too_many(void *cookie, const char *path, const struct err *why)
+{
+	assert_string_equal(path, "d/many");
+	assert_int_equal(why->code, GRPC_RESOURCE_EXHAUSTED);
+	assert_non_null(strstr(why->text, "24 MiB"));
+	++*(unsigned *)cookie;
+}
+
+static unsigned walk(int root, unsigned *failed)
+{
+	const struct sync_walk_options o = {
+		.root = root, .cookie = failed, .failed = tell_too_many
+	};
+	struct err err = { 0 };
+	struct sync_walk *w = sync_walk_create(&o, &err);
+	struct sync_entry e;
+	unsigned count = 0;
+
+	assert_non_null(w);
+	*failed = 0;
+	while (sync_walk_next(w, &e, &err) > 0)
+		count++;
+	assert_int_equal(err.code, GRPC_OK);
+	sync_walk_free(w);
+	return count;
+}
+
+/* All directories that are open at once count. One that is too much is told of, and the walk
+ * goes on behind it. */
+static void names_that_are_open_at_once(void **state)
+{
+	struct peer *p = *state;
+	unsigned failed;
+	struct err err;
+
+	make_names(p->root, "d", NAMES - 50);
+	make_names(p->root, "d/few", 10);
+	make_names(p->root, "d/many", 100);
+	make_names(p->root, "e", 100);
+	assert_int_equal(walk(p->root, &failed), 2 + NAMES - 50 + 2 + 10 + 100);
+	assert_int_equal(failed, 1);
+	assert_int_equal(beneath_remove_tree(p->root, "d/many", &err), 0);
+	make_names(p->root, "d/many", 20);
+	assert_int_equal(walk(p->root, &failed), 2 + NAMES - 50 + 2 + 10 + 20 + 100);
+	assert_int_equal(failed, 0);
+	assert_int_equal(beneath_remove_tree(p->root, "d", &err), 0);
+	assert_int_equal(beneath_remove_tree(p->root, "e", &err), 0);
+}
+
 static int give(struct sync_team *t, uint64_t after, struct sync_sums *sums)
 {
 	struct sync_job job = { .path = strdup("f"), .after = after, .sums = sums };
@@ -404,6 +476,7 @@ int main(void)
 		PEER(failures_that_are_told),
 		PEER(directories_that_wait_for_their_times),
 		PEER(names_of_files_that_have_several),
+		PEER(names_that_are_open_at_once),
 		PEER(jobs_that_wait),
 		PEER(a_listing_without_an_end),
 	};
