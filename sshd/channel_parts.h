@@ -38,8 +38,9 @@
 #define CHANNEL_VALUE_MAX  1024                /* bytes of one's value, or of a terminal's name */
 #define CHANNEL_LINE_MAX   ((size_t)128 << 10) /* bytes of a command */
 
-#define FORWARDS_MAX         16 /* ports that one connection has us listen on; more are refused */
-#define FORWARDS_WAITING_MAX 64 /* requests for them without an answer; more end the connection */
+#define FORWARDS_MAX          16 /* ports that one connection has us listen on; more are refused */
+#define FORWARDS_WAITING_MAX  64 /* requests for them without an answer; more end the connection */
+#define FORWARDS_REFUSING_MAX 16 /* connections of which the sandbox is told that none takes them */
 
 /*
  *	WAITING --exec, shell, sftp--> RUNNING --all is told--> CLOSING --client closes--> gone
@@ -83,6 +84,7 @@ struct channel {
 	ssh_message open; /* the request to open it, while ASKED */
 	struct channel_setup *setup;
 	struct timer *timer;
+	char connection_id[37]; /* from the sandbox */
 	bool tty;
 
 	/* From the client to the call. */

@@ -121,8 +121,18 @@ struct forward {
 	uint32_t port;       /* 0: not known yet */
 };
 
+/* A connection from the sandbox that is not taken, while the sandbox is told. */
+struct refusal {
+	struct forwards *all;
+	struct refusal *next, **prev;
+	struct framed *call;
+	struct timer *timer;
+};
+
 struct forwards {
 	struct channels *channels;
+	struct refusal *refusals;
+	size_t refusing;
 	struct forward *first;
 	size_t count;
 	/* Requests are answered in their order, one after the other. */
@@ -180,19 +190,111 @@ static void answer(struct forwards *all, bool granted, uint32_t port)
 		wake(all);
 }
 
-static int start_forwarded(struct channel *c, const char *id, struct err *err)
+/* 0: it would be too long. */
+static size_t pack_accept(const struct channels *all, const char *id, bool refuse, uint8_t *packed)
 {
 	Towline__V1__AcceptTcpInit init = TOWLINE__V1__ACCEPT_TCP_INIT__INIT;
 	Towline__V1__AcceptTcpRequest request = TOWLINE__V1__ACCEPT_TCP_REQUEST__INIT;
-	uint8_t packed[FIRST_MAX];
 
-	init.sandbox = client_session(c->all->client)->sandbox_id;
+	init.sandbox = client_session(all->client)->sandbox_id;
 	init.connection_id = (char *)id;
+	init.refuse = refuse;
 	request.payload_case = TOWLINE__V1__ACCEPT_TCP_REQUEST__PAYLOAD_INIT;
 	request.init = &init;
-	if (codec_size(&request.base) > sizeof(packed))
+	return codec_size(&request.base) <= FIRST_MAX ? codec_pack(&request.base, packed) : 0;
+}
+
+static int start_forwarded(struct channel *c, const char *id, struct err *err)
+{
+	uint8_t packed[FIRST_MAX];
+	size_t len = pack_accept(c->all, id, false, packed);
+
+	if (len == 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT, "an id that is too long");
-	return channel_start(c, &forwarded_kind, packed, codec_pack(&request.base, packed), err);
+	snprintf(c->connection_id, sizeof(c->connection_id), "%s", id);
+	return channel_start(c, &forwarded_kind, packed, len, err);
+}
+
+static void refusal_free(struct refusal *r)
+{
+	struct err err;
+
+	if (r->call != NULL) {
+		err_set(&err, GRPC_CANCELLED, "the client has gone");
+		framed_cancel(r->call, &err);
+	}
+	timer_free(r->timer);
+	*r->prev = r->next;
+	if (r->next != NULL)
+		r->next->prev = r->prev;
+	r->all->refusing--;
+	free(r);
+}
+
+static void refusal_late(void *refusal)
+{
+	refusal_free(refusal);
+}
+
+static void refusal_end(void *cookie, const struct err *status)
+{
+	(void)status;
+	framed_end(((struct refusal *)cookie)->call);
+}
+
+static void refusal_closed(void *cookie, const struct err *why)
+{
+	struct refusal *r = cookie;
+
+	(void)why; /* it may have been taken, or have gone */
+	r->call = NULL;
+	refusal_free(r);
+}
+
+static const struct framed_ops refusal_ops = {
+	.end = refusal_end,
+	.closed = refusal_closed,
+};
+
+static struct refusal *refusal_create(struct forwards *all)
+{
+	struct refusal *r;
+
+	if (all->refusing == FORWARDS_REFUSING_MAX || (r = calloc(1, sizeof(*r))) == NULL)
+		return NULL;
+	r->timer = timer_create_on(client_loop(all->channels->client), refusal_late, r);
+	if (r->timer == NULL) {
+		free(r);
+		return NULL;
+	}
+	r->all = all;
+	r->next = all->refusals;
+	r->prev = &all->refusals;
+	if (r->next != NULL)
+		r->next->prev = &r->next;
+	all->refusals = r;
+	all->refusing++;
+	return r;
+}
+
+/* The supervisor resets what waits for AcceptTcp, and does so after a while if this fails. */
+static void refuse_connection(struct forwards *all, const char *id)
+{
+	const struct framed_options whole = { .whole = true };
+	struct refusal *r = refusal_create(all);
+	struct client *client = all->channels->client;
+	uint8_t packed[FIRST_MAX];
+	struct err err;
+	size_t len = pack_accept(all->channels, id, true, packed);
+
+	if (r == NULL)
+		return;
+	timer_start(r->timer, CHANNEL_LEFT_MS);
+	r->call = client_call(client, forwarded_kind.path, &whole, &refusal_ops, r, &err);
+	if (len == 0 || r->call == NULL || framed_send(r->call, packed, len) != 0)
+		refusal_free(r);
+	else
+		framed_end(r->call);
 }
 
 /* Whoever connected in the sandbox is told by a reset. */
@@ -205,21 +307,25 @@ static void not_taken(struct channel *c)
 		framed_cancel(c->call, &err);
 	c->call = NULL;
 	c->call_ended = c->client_eof = c->client_closed = c->deaf = true;
+	if (c->trying) /* the sandbox may not have heard that it was to be taken */
+		refuse_connection(c->all->forwards, c->connection_id);
 }
 
-/* What could not be begun is reset by the supervisor when it has waited in vain. */
 static void open_forwarded(struct forward *f, const Towline__V1__ListenTcpConnection *from)
 {
 	struct channels *all = f->all->channels;
 	struct channel *c = channel_create(all, CHANNEL_STATE_OPENING);
 	struct err err;
 
-	if (c == NULL)
+	if (c == NULL) {
+		refuse_connection(f->all, from->connection_id);
 		return;
+	}
 	c->ssh = ssh_channel_new(client_ssh(all->client));
 	if (c->ssh == NULL || channel_attach(c, c->ssh) != 0 ||
 	    start_forwarded(c, from->connection_id, &err) != 0) {
 		channel_drop(c);
+		refuse_connection(f->all, from->connection_id);
 		return;
 	}
 	int r = ssh_channel_open_reverse_forward(
@@ -430,6 +536,10 @@ void forwards_free(struct forwards *all)
 	for (struct forward *next, *f = all->first; f != NULL; f = next) {
 		next = f->next;
 		forward_free(f);
+	}
+	for (struct refusal *next, *r = all->refusals; r != NULL; r = next) {
+		next = r->next;
+		refusal_free(r);
 	}
 	for (size_t i = 0; i < all->waiting_count; i++)
 		ssh_message_free(all->waiting[i]);

@@ -412,7 +412,7 @@ void ports_listen(struct framed *call, const struct channel_request *r, void *ap
 /* Taking. */
 
 static struct pending *find_pending(
-    struct supervisor *s, const struct channel_request *r, struct err *err)
+    struct supervisor *s, const struct channel_request *r, bool *refuse, struct err *err)
 {
 	enum guard_result why;
 	struct pending *p = NULL;
@@ -428,6 +428,8 @@ static struct pending *find_pending(
 		err_set(err, GRPC_NOT_FOUND,
 		    "no connection waits under this id: it was taken, or not within %d s",
 		    PORTS_TAKE_MS / 1000);
+	else
+		*refuse = request->init->refuse;
 	codec_free(request);
 	return p;
 }
@@ -436,7 +438,8 @@ void ports_accept(struct framed *call, const struct channel_request *r, void *ap
 {
 	struct supervisor *s = app;
 	struct err err;
-	struct pending *p = find_pending(s, r, &err);
+	bool refuse;
+	struct pending *p = find_pending(s, r, &refuse, &err);
 
 	if (p == NULL) {
 		framed_finish(call, &err);
@@ -444,7 +447,12 @@ void ports_accept(struct framed *call, const struct channel_request *r, void *ap
 	}
 	struct listener *l = p->listener;
 	char peer[ADDRESS_TEXT_MAX];
-	snprintf(peer, sizeof(peer), "%s", p->peer);
-	forward_adopt(s, call, r, pending_unlink(p), peer);
+	if (refuse) {
+		pending_drop(p);
+		framed_finish(call, NULL);
+	} else {
+		snprintf(peer, sizeof(peer), "%s", p->peer);
+		forward_adopt(s, call, r, pending_unlink(p), peer);
+	}
 	update(l);
 }

@@ -80,6 +80,26 @@ def test_there_and_back(ready):
         assert s.recv(100) == b"you too"
 
 
+def test_refused(ready):
+    """At once; only while it waits; and the next one is not affected."""
+    with Listener(ready) as listener, dial(listener.port) as s, dial(listener.port) as other:
+        first, second = (listener.next().connection_id for _ in "12")
+        refuse = ACCEPT(init=INIT(sandbox=ready.name, connection_id=first, refuse=True))
+        accept = API.method(listener.channel, "towline.v1.Ports/AcceptTcp")
+        assert list(accept(iter([refuse]), timeout=10)) == []
+        s.settimeout(2)
+        with pytest.raises(ConnectionResetError):
+            s.recv(1)
+        with fails(grpc.StatusCode.NOT_FOUND, "was taken"):
+            list(accept(iter([refuse]), timeout=10))
+        taken = listener.take(second)
+        taken.send(b"here")
+        assert other.recv(4) == b"here"
+        refuse = ACCEPT(init=INIT(sandbox=ready.name, connection_id=second, refuse=True))
+        with fails(grpc.StatusCode.NOT_FOUND, "was taken"):
+            list(accept(iter([refuse]), timeout=10))
+
+
 @pytest.mark.parametrize("first", ["program", "client"])
 def test_half_close(ready, first):
     with Listener(ready) as listener, dial(listener.port) as s:

@@ -19,6 +19,7 @@ import pytest
 from conftest import settles, wait_until
 from openshell._proto import openshell_pb2 as pb
 from raw_ssh import (
+    CHANNEL_OPEN,
     CHANNEL_OPEN_CONFIRMATION,
     CHANNEL_OPEN_FAILURE,
     channel_open,
@@ -542,29 +543,100 @@ def test_remote_forwards_in_their_order(box):
     assert raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE)[0] == REQUEST_FAILURE
 
 
-def test_connection_from_the_sandbox_that_is_refused(box):
-    raw = box.raw()
+def listen(raw):
     raw.send(bytes([GLOBAL_REQUEST]) + string("tcpip-forward") + b"\1" + string("localhost") + struct.pack(">I", 0))
-    (port,) = struct.unpack(">I", raw.read_until(REQUEST_SUCCESS)[1:5])
-    for refuse in (True, False):
-        # One that the endpoint had not even taken is reset after 10 s.
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
-            asked = raw.read_until(90)
-            kind, at = take_string(asked, 1)
-            number, _, _ = struct.unpack_from(">III", asked, at)
-            host, at = take_string(asked, at + 12)
-            assert (kind, host) == (b"forwarded-tcpip", b"localhost")
-            assert struct.unpack_from(">I", asked, at) == (port,)
-            if refuse:
-                raw.send(bytes([CHANNEL_OPEN_FAILURE]) + struct.pack(">II", number, 2) + string("no") + string(""))
-                with pytest.raises(ConnectionResetError):
-                    s.recv(1)
-            else:
-                s.sendall(b"early")
-                raw.send(bytes([CHANNEL_OPEN_CONFIRMATION]) + struct.pack(">IIII", number, 5, MIB, 1 << 15))
-                assert read_some(raw, 5) == b"early"
-                send_data(raw, number, b"back")
-                assert s.recv(4) == b"back"
+    return struct.unpack(">I", raw.read_until(REQUEST_SUCCESS)[1:5])[0]
+
+
+def asked(raw, port):
+    """The number of the channel that the client is asked to open."""
+    packet = raw.read_until(CHANNEL_OPEN)
+    kind, at = take_string(packet, 1)
+    number, _, _ = struct.unpack_from(">III", packet, at)
+    host, at = take_string(packet, at + 12)
+    assert (kind, host) == (b"forwarded-tcpip", b"localhost")
+    assert struct.unpack_from(">I", packet, at) == (port,)
+    return number
+
+
+def refusal(number):
+    return bytes([CHANNEL_OPEN_FAILURE]) + struct.pack(">II", number, 2) + string("no") + string("")
+
+
+def test_connection_from_the_sandbox_that_is_taken(box):
+    raw = box.raw()
+    port = listen(raw)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+        number = asked(raw, port)
+        s.sendall(b"early")
+        raw.send(bytes([CHANNEL_OPEN_CONFIRMATION]) + struct.pack(">IIII", number, 5, MIB, 1 << 15))
+        assert read_some(raw, 5) == b"early"
+        send_data(raw, number, b"back")
+        assert s.recv(4) == b"back"
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def supervisor_of(box):
+    folder = box.real.sandbox_dir(box.real.get("box").metadata.id)
+    return int((folder / "supervisor.pid").read_text().split()[0])
+
+
+def is_reset(s, seconds):
+    s.settimeout(seconds)
+    try:
+        s.recv(1)
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    raise AssertionError("it was closed in order")
+
+
+@pytest.mark.parametrize("late", [None, "gateway", "supervisor"])
+def test_connection_from_the_sandbox_that_is_refused(box, late):
+    """At once, also when the sandbox has not heard before that it was to be taken."""
+    raw = box.raw()
+    port = listen(raw)
+    pids = {"gateway": box.real.process.pid, "supervisor": supervisor_of(box)}
+    with contextlib.ExitStack() as stack:
+        with stopped(box.process.pid):
+            s = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            time.sleep(0.3)  # the gateway passes it on
+            pause = stack.enter_context(contextlib.ExitStack())
+            if late:
+                pause.enter_context(stopped(pids[late]))
+        raw.send(refusal(asked(raw, port)))
+        time.sleep(0.3)  # the endpoint hears of it
+        pause.close()
+        assert is_reset(s, 5)
+
+
+def test_connections_from_the_sandbox_that_are_too_many(box):
+    """Those beyond 64 channels are reset at once, of 96 at once the first 16, and the others after 10 s."""
+    raw = box.raw()
+    for number in range(64):
+        open_session(raw, number)
+    ports = [listen(raw) for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        with stopped(box.process.pid):
+            dial = [stack.enter_context(socket.create_connection(("127.0.0.1", ports[n % 3]))) for n in range(96)]
+            time.sleep(0.5)
+            pause = stack.enter_context(contextlib.ExitStack())
+            pause.enter_context(stopped(supervisor_of(box)))
+        time.sleep(0.5)
+        pause.close()
+        time.sleep(1)
+        waiting = [s for s in dial if not is_reset(s, 0.001)]
+        assert len(waiting) == 80
+        assert all(is_reset(s, 12) for s in waiting)
 
 
 # Permissions.
