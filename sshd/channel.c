@@ -311,11 +311,13 @@ void channels_take(struct channels *all, ssh_message m)
 	case SSH_REQUEST_CHANNEL:
 		serve_request(all, m);
 		break;
-	case SSH_REQUEST_GLOBAL:
-		channel_tcp_global(all, m);
-		return;
 	default:
 		ssh_message_reply_default(m);
 	}
 	ssh_message_free(m);
+}
+
+void channels_take_global(struct channels *all, ssh_message m)
+{
+	channel_tcp_global(all, m);
 }

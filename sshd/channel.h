@@ -22,9 +22,11 @@ struct channels *channels_create(struct client *, struct err *);
 /* Ends all calls; no callback after. libssh's channels go with its session. NULL is legal. */
 void channels_free(struct channels *);
 
-/* A channel to open, a request of a channel, or a global request, which it takes: the
- * answer may come later. */
+/* A channel to open, or a request of a channel, which it takes: the answer may come later. */
 void channels_take(struct channels *, ssh_message);
+
+/* A global request, kept by peek_keep_global(), which it takes. From inside libssh. */
+void channels_take_global(struct channels *, ssh_message);
 
 /* libssh has read something: a channel that the client was asked for may be open now. */
 void channels_progress(struct channels *);

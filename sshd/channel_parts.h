@@ -26,8 +26,8 @@
 #define CHANNEL_UP_MAX     ((size_t)1 << 20)   /* bytes given to a call and not gone yet */
 #define CHANNEL_UP_LOW     ((size_t)256 << 10) /* when it has no more, what waits is given to it */
 #define CHANNEL_UNREAD_MAX ((size_t)4 << 20)   /* bytes that wait; more were sent past the window */
-#define CHANNEL_CONFIRM_MS 15000               /* for a connection in the sandbox to be made */
-#define CHANNEL_OPENING_MS 30000               /* for a client to take one from the sandbox */
+#define CHANNEL_CONFIRM_MS 15000 /* for a connection in the sandbox to be made, or a port */
+#define CHANNEL_OPENING_MS 30000 /* for a client to take one from the sandbox */
 #define CHANNEL_LEFT_MS    30000 /* for a call to end when the client has closed its channel */
 #define CHANNEL_STALL_MS \
 	1000 /* without progress: what waits for a client is copied out of blocks */

@@ -13,6 +13,7 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 #include "sshd/channel_parts.h"
+#include "sshd/peek.h"
 #include "towline/v1/ssh.pb-c.h"
 
 #define FIRST_MAX 1024 /* bytes of a call's first message: names are short */
@@ -138,7 +139,8 @@ struct forwards {
 	/* Requests are answered in their order, one after the other. */
 	ssh_message waiting[FORWARDS_WAITING_MAX];
 	size_t waiting_count;
-	struct forward *asked; /* who the first of them waits for */
+	struct forward *asked;  /* who the first of them waits for, */
+	struct timer *patience; /* and how long */
 	struct post turn;
 };
 
@@ -181,9 +183,10 @@ static void answer(struct forwards *all, bool granted, uint32_t port)
 		ssh_message_global_request_reply_success(m, (uint16_t)port);
 	else
 		ssh_message_reply_default(m);
-	ssh_message_free(m);
+	peek_free_global(m);
 	client_flush(all->channels->client);
 	all->asked = NULL;
+	timer_stop(all->patience);
 	all->waiting_count--;
 	memmove(all->waiting, all->waiting + 1, all->waiting_count * sizeof(all->waiting[0]));
 	if (all->waiting_count > 0)
@@ -467,6 +470,16 @@ static void serve_listen(struct forwards *all, const char *host, uint32_t port)
 		return;
 	}
 	all->asked = f;
+	timer_start(all->patience, CHANNEL_CONFIRM_MS);
+}
+
+static void out_of_patience(void *cookie)
+{
+	struct forwards *all = cookie;
+
+	log_info(&area, "forward_late", LOG_U64("connection", client_id(all->channels->client)));
+	forward_free(all->asked);
+	answer(all, false, 0);
 }
 
 static void serve_cancel(struct forwards *all, const char *host, uint32_t port)
@@ -491,7 +504,9 @@ static void run_turn(struct post *post)
 	m = all->waiting[0];
 	const char *host = ssh_message_global_request_address(m);
 	uint32_t port = (uint32_t)ssh_message_global_request_port(m);
-	if (host == NULL)
+	if (ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_KEEPALIVE)
+		answer(all, true, 0);
+	else if (host == NULL)
 		answer(all, false, 0);
 	else if (ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_TCPIP_FORWARD)
 		serve_listen(all, host, port);
@@ -511,11 +526,14 @@ void channel_tcp_global(struct channels *channels, ssh_message m)
 		    "%d requests to listen wait for an answer; ask for fewer at once",
 		    FORWARDS_WAITING_MAX);
 		client_fail(channels->client, &err);
-		ssh_message_free(m);
+		peek_free_global(m);
 		return;
 	}
 	all->waiting[all->waiting_count++] = m;
-	wake(all);
+	if (all->waiting_count == 1 && ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_KEEPALIVE)
+		answer(all, true, 0);
+	else
+		wake(all);
 }
 
 struct forwards *forwards_create(struct channels *channels)
@@ -526,7 +544,11 @@ struct forwards *forwards_create(struct channels *channels)
 		return NULL;
 	all->channels = channels;
 	all->turn.run = run_turn;
-	return all;
+	all->patience = timer_create_on(client_loop(channels->client), out_of_patience, all);
+	if (all->patience != NULL)
+		return all;
+	free(all);
+	return NULL;
 }
 
 void forwards_free(struct forwards *all)
@@ -542,7 +564,8 @@ void forwards_free(struct forwards *all)
 		refusal_free(r);
 	}
 	for (size_t i = 0; i < all->waiting_count; i++)
-		ssh_message_free(all->waiting[i]);
+		peek_free_global(all->waiting[i]);
+	timer_free(all->patience);
 	loop_unpost(client_loop(all->channels->client), &all->turn);
 	free(all);
 }

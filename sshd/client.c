@@ -317,6 +317,10 @@ static int watch_it(struct client *c, const struct client_options *o, struct err
 	if ((c->ssh = library_session(c->sshd->library, copy, err)) == NULL)
 		return -1;
 	ssh_set_counters(c->ssh, &c->socket_count, &c->packet_count);
+	c->callbacks.userdata = c;
+	c->callbacks.global_request_function = client_on_global;
+	ssh_callbacks_init(&c->callbacks);
+	ssh_set_callbacks(c->ssh, &c->callbacks);
 	if (ssh_handle_key_exchange(c->ssh) == SSH_ERROR)
 		return err_set(err, GRPC_CANCELLED, "libssh: %s", ssh_get_error(c->ssh));
 	if ((c->timer = timer_create_on(c->sshd->loop, on_timer, c)) == NULL ||

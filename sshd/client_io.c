@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "sshd/client_parts.h"
+#include "sshd/peek.h"
 
 #define PACKET_OVERHEAD 32     /* bytes that a packet has on the wire besides its payload, about */
 #define GOODBYE_READS   4      /* at the end, of what is not looked at */
@@ -199,6 +200,22 @@ static void refuse_message(struct client *c, int type)
 	err_set(&err, GRPC_FAILED_PRECONDITION, "a message of kind %d has no place in state %s",
 	    type, client_state_name(c->state));
 	client_fail(c, &err);
+}
+
+/* As they come, wherever libssh reads: what it puts into its queue could not be answered in
+ * the order of those that it answers itself. */
+void client_on_global(ssh_session ssh, ssh_message m, void *client)
+{
+	struct client *c = client;
+	ssh_message ours;
+
+	(void)ssh;
+	if (!belongs(c, SSH_REQUEST_GLOBAL))
+		refuse_message(c, SSH_REQUEST_GLOBAL);
+	else if (c->failing || (ours = peek_keep_global(m)) == NULL)
+		ssh_message_reply_default(m);
+	else
+		channels_take_global(c->channels, ours);
 }
 
 static void serve_service(struct client *c, ssh_message msg)

@@ -56,6 +56,7 @@ struct client {
 	struct post turn;
 	struct timer *timer; /* until it is open, and from when it ends */
 	ssh_session ssh;
+	struct ssh_callbacks_struct callbacks;
 
 	/* Counted by libssh: bytes on the socket; packets and their payload. */
 	struct ssh_counter_struct socket_count, packet_count;
@@ -94,6 +95,7 @@ void client_lost(struct client *);        /* the client has gone; frees */
 void client_free(struct client *);
 
 /* client_io.c */
+void client_on_global(ssh_session, ssh_message, void *client); /* libssh's callback */
 void client_step(struct client *); /* all that can be done now; may free */
 bool client_has_pending(const struct client *);
 void client_say_goodbye(struct client *); /* SSH_MSG_DISCONNECT, and libssh's socket is closed */

@@ -1,6 +1,7 @@
 #include "sshd/peek.h"
 
 #include <libssh/server.h>
+#include <stdlib.h>
 
 /* As libssh 0.10.6 lays a message out. */
 
@@ -30,6 +31,21 @@ struct peek_request {
 	char *term;
 	uint32_t width, height, pxwidth, pxheight;
 	ssh_string modes;
+	char *name, *value, *command, *subsystem;
+	uint8_t x11_single;
+	char *x11_protocol, *x11_cookie;
+	uint32_t x11_screen;
+};
+
+struct peek_service {
+	char *name;
+};
+
+struct peek_global {
+	int type;
+	uint8_t want_reply;
+	char *address;
+	uint16_t port;
 };
 
 struct peek_message {
@@ -38,6 +54,8 @@ struct peek_message {
 	struct peek_auth auth;
 	struct peek_open open;
 	struct peek_request request;
+	struct peek_service service;
+	struct peek_global global;
 };
 
 /* What is asked for by functions that are good, and to be replaced by callbacks that run
@@ -88,4 +106,25 @@ uint32_t peek_packet_max(ssh_message m)
 	    o->destination_port != ssh_message_channel_request_open_destination_port(m))
 		return 0;
 	return o->packet_size;
+}
+
+ssh_message peek_keep_global(ssh_message m)
+{
+	const struct peek_message *theirs = (const void *)m;
+	struct peek_message *ours;
+
+	if (theirs->type != ssh_message_type(m) || theirs->type != SSH_REQUEST_GLOBAL ||
+	    theirs->global.type != ssh_message_subtype(m) ||
+	    theirs->global.address != ssh_message_global_request_address(m) ||
+	    theirs->global.port != ssh_message_global_request_port(m) ||
+	    (ours = malloc(sizeof(*ours))) == NULL)
+		return NULL;
+	*ours = *theirs;
+	return (ssh_message)(void *)ours;
+}
+
+void peek_free_global(ssh_message m)
+{
+	free(((struct peek_message *)(void *)m)->global.address);
+	free(m);
 }

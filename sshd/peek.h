@@ -5,7 +5,8 @@
  * the largest packet that the opener of a channel takes, in a structure that it does not
  * publish. They matter: a shell without modes behaves oddly, what is asked without a wish for
  * an answer may be that a command's output is read no more, and a packet size of 10 makes
- * ssh_channel_write() send empty packets for ever. The structure is described here as 0.10.6 has it, and looked at only where what
+ * ssh_channel_write() send empty packets for ever. And global requests have to be answered in
+ * their order, of which libssh takes no account. The structure is described here as 0.10.6 has it, and looked at only where what
  * stands around the field is what libssh's own functions say.
  */
 #ifndef SSHD_PEEK_H
@@ -32,5 +33,13 @@ bool peek_wants_reply(ssh_message);
 
 /* Of a request to open a channel; 0: this is another libssh. */
 uint32_t peek_packet_max(ssh_message);
+
+/*
+ * A copy of a global request of which a callback is told, for libssh's own functions to
+ * answer later: libssh frees the request when the callback returns, but not what belongs to
+ * it, which is the copy's. NULL: no memory, or this is another libssh.
+ */
+ssh_message peek_keep_global(ssh_message);
+void peek_free_global(ssh_message);
 
 #endif

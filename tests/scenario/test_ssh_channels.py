@@ -22,6 +22,7 @@ from raw_ssh import (
     CHANNEL_OPEN,
     CHANNEL_OPEN_CONFIRMATION,
     CHANNEL_OPEN_FAILURE,
+    DISCONNECT,
     channel_open,
     string,
     take_string,
@@ -582,6 +583,55 @@ def stopped(pid):
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def global_request(name, more=b"", reply=True):
+    return bytes([GLOBAL_REQUEST]) + string(name) + bytes([reply]) + more
+
+
+LISTEN = global_request("tcpip-forward", string("localhost") + struct.pack(">I", 0))
+KEEPALIVE = global_request("keepalive@openssh.com")
+
+
+def answers(raw, count):
+    """F: refused, P: granted with a port, S: granted."""
+    all_of_them = [raw.read_until(REQUEST_SUCCESS, REQUEST_FAILURE) for _ in range(count)]
+    return "".join("F" if answer[0] == REQUEST_FAILURE else "SP"[len(answer) == 5] for answer in all_of_them)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_global_requests_in_their_order(box, at_once):
+    """RFC 4254, section 4: whatever they are, and however long one takes."""
+    raw = box.raw()
+    requests = [KEEPALIVE, LISTEN, KEEPALIVE, KEEPALIVE, global_request("cancel-tcpip-forward", LISTEN[-17:]), LISTEN,
+                global_request("keepalive@openssh.com", reply=False), KEEPALIVE]
+    with contextlib.nullcontext() if at_once else stopped(supervisor_of(box)):
+        if at_once:
+            raw.sock.sendall(b"".join(raw.pack(request) for request in requests))
+        else:
+            for request in requests:
+                raw.send(request)
+                time.sleep(0.05)
+            assert answers(raw, 1) == "S"
+            with pytest.raises(TimeoutError):
+                raw.sock.settimeout(0.5)
+                raw.read()
+            raw.sock.settimeout(10)
+    assert answers(raw, 6 if not at_once else 7) == ("S" if at_once else "") + "PSSFPS"
+
+
+def test_global_requests_without_an_answer(box):
+    """One is refused after 15 s; more than 64 end the connection."""
+    raw, many = box.raw(), box.raw()
+    with stopped(supervisor_of(box)):
+        for request in (LISTEN, KEEPALIVE):
+            raw.send(request)
+        for request in [LISTEN] + [KEEPALIVE] * 64:
+            many.send(request)
+        assert b"requests to listen wait" in many.read_until(DISCONNECT)
+        raw.sock.settimeout(20)
+        assert answers(raw, 2) == "FS"
+    assert command(raw, "echo here")[0] == b"here\n"
 
 
 def supervisor_of(box):
