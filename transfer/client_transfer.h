@@ -37,6 +37,9 @@ struct transfer_put {
 	uint64_t writer;           /* of them; 0: there were none */
 	bool compared;             /* each byte is of a piece whose digest was compared */
 	bool one_stream;           /* pieces were refused */
+	bool knows_pieces;         /* the supervisor does */
+	bool knows_none;           /* or what it says shows that it does not */
+	bool doubtful;             /* neither is known, and a piece was refused */
 	bool whole;                /* the digests of pieces alone were, too */
 	struct rpc_unary *query;   /* while ${working} */
 	struct timer *again;       /* likewise */
@@ -111,6 +114,18 @@ int transfer_call(struct transfer *, const char *path, const struct framed_ops *
 /* The first message of an upload; with ${piece} of that alone. */
 int transfer_send_metadata(
     struct transfer *, struct framed *, const struct range *piece, struct err *);
+
+/* Asks how much of the upload is there. */
+struct rpc_unary *transfer_query(struct transfer *, struct rpc_client *,
+    void (*done)(void *cookie, const uint8_t *reply, size_t len, const struct err *), void *cookie,
+    struct err *);
+
+/* What the answer says: put.knows_pieces or put.knows_none, and what is durable. False: nothing
+ * of this file. */
+bool transfer_read_state(struct transfer *, const uint8_t *reply, size_t len, struct ranges *);
+
+/* Whether the local file is as it was at first (ABORTED); on a worker. */
+int transfer_check_unchanged(struct transfer *, struct err *);
 
 /* Ends everything that still runs; done() comes when it has. */
 void transfer_fail(struct transfer *, const struct err *);

@@ -331,6 +331,8 @@ static void call_closed(void *cookie, const struct err *why)
 	struct fetch_stream *s = cookie;
 
 	s->call = NULL;
+	if (why->code == GRPC_CANCELLED && !s->has_trailer && s->err.code == GRPC_OK)
+		err_set(&s->err, GRPC_UNAVAILABLE, "%s", why->text); /* by somebody on the way */
 	call_over(s, why);
 	fetch_stream_step(s);
 }

@@ -234,6 +234,19 @@ static int start_call(struct transfer *t, struct err *err)
 	return is_file(t) ? start_file(t, &env, err) : start_stream(t, &env, err);
 }
 
+/* What a supervisor that knows no pieces says of them: it takes each for an upload that goes
+ * on from its offset to the end of the file. It may have other reasons; so QueryUpload is
+ * asked, whose answer shows it. */
+static void note_doubt(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+
+	if (p->refused && !p->knows_pieces &&
+	    (t->err.code == GRPC_ABORTED || t->err.code == GRPC_OUT_OF_RANGE ||
+		t->err.code == GRPC_DATA_LOSS))
+		p->doubtful = true;
+}
+
 static void after_pieces(struct transfer *t, const struct err *why, bool refused)
 {
 	struct err err = *why;
@@ -244,15 +257,20 @@ static void after_pieces(struct transfer *t, const struct err *why, bool refused
 		if (t->err.code == GRPC_OK)
 			t->err = err;
 		t->put.refused = refused;
+		note_doubt(t);
 		transfer_check_done(t);
 		return;
 	}
 	t->put.from = (uint64_t)t->put.st.st_size;
 	t->put.compared = t->put.durable.count == 0 && !t->put.whole;
-	if (start_call(t, &err) != 0)
-		transfer_fail(t, &err);
-	else
+	if (!transfer_has_client(t, &err)) {
+		refuse(t, &err);
 		transfer_check_done(t);
+	} else if (start_call(t, &err) != 0) {
+		transfer_fail(t, &err);
+	} else {
+		transfer_check_done(t);
+	}
 }
 
 static void send_it(struct transfer *t)
@@ -268,43 +286,22 @@ static void send_it(struct transfer *t)
 
 /* How much is there. */
 
-static void take_state(struct transfer_put *p, const Towline__V1__QueryUploadResponse *r)
-{
-	struct ranges durable = { 0 };
-
-	/* What was complete before we began says nothing about what is there now. */
-	if (r->size_bytes != (uint64_t)p->st.st_size || r->durable_bytes > r->size_bytes ||
-	    (r->complete && !p->tried))
-		return;
-	ranges_add(&durable, (struct range){ 0, r->durable_bytes });
-	for (size_t i = 0; i < r->n_durable_ranges; i++) {
-		const Towline__V1__ByteRange *b = r->durable_ranges[i];
-
-		if (b->offset <= r->size_bytes && b->bytes <= r->size_bytes - b->offset)
-			ranges_add(&durable, (struct range){ b->offset, b->offset + b->bytes });
-	}
-	if (ranges_bytes(&durable) > ranges_bytes(&p->durable))
-		p->until_ms = 0;
-	p->durable = durable;
-	p->from = ranges_prefix(&durable);
-}
-
 static void query_done(void *cookie, const uint8_t *reply, size_t len, const struct err *err)
 {
 	struct transfer *t = cookie;
 	struct transfer_put *p = &t->put;
-	Towline__V1__QueryUploadResponse *r = NULL;
-	enum guard_result why;
+	struct ranges durable = { 0 };
 
 	p->query = NULL;
 	t->working = false;
-	if (err->code == GRPC_OK)
-		r = codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
-	if (r != NULL)
-		take_state(p, r);
-	else if (err->code == GRPC_NOT_FOUND)
+	if (err->code == GRPC_OK && transfer_read_state(t, reply, len, &durable)) {
+		if (ranges_bytes(&durable) > ranges_bytes(&p->durable))
+			p->until_ms = 0;
+		p->durable = durable;
+		p->from = ranges_prefix(&durable);
+	} else if (err->code == GRPC_NOT_FOUND) {
 		p->from = p->durable.count = 0;
-	codec_free(r);
+	}
 	switch (err->code) {
 	case GRPC_UNIMPLEMENTED: /* a gateway that knows no such thing */
 		p->id[0] = '\0';
@@ -322,25 +319,7 @@ static void query_done(void *cookie, const uint8_t *reply, size_t len, const str
 
 static int query(struct transfer *t, struct err *err)
 {
-	Towline__V1__QueryUploadRequest m = TOWLINE__V1__QUERY_UPLOAD_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-	size_t len;
-
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
-	m.sandbox = t->sandbox;
-	m.upload_id = t->put.id;
-	m.remote_path = t->remote;
-	if (t->workspace[0] != '\0')
-		m.workspace_scope = &scope;
-	raw_path_give(&m);
-	uint8_t *packed = codec_pack_new(&m.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	t->put.query = rpc_client_unary(t->client, "/towline.v1.Files/QueryUpload", NULL, QUERY_MS,
-	    packed, len, query_done, t, err);
-	free(packed);
+	t->put.query = transfer_query(t, t->client, query_done, t, err);
 	t->working = t->put.query != NULL;
 	return t->working ? 0 : -1;
 }
@@ -548,7 +527,8 @@ static bool is_other_way(struct transfer *t)
 
 	if (p->writer == 0 || !p->refused)
 		return false;
-	if (t->err.code == GRPC_OUT_OF_RANGE && !p->one_stream) {
+	if ((t->err.code == GRPC_OUT_OF_RANGE || (t->err.code == GRPC_DATA_LOSS && p->doubtful)) &&
+	    !p->one_stream) {
 		p->one_stream = true;
 		return true;
 	}

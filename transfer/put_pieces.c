@@ -1,28 +1,11 @@
 #include "transfer/put_pieces.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/random.h"
-#include "openshell/v1/openshell.pb-c.h"
-#include "proto/codec.h"
+#include "transfer/put_stream.h"
 
 #define MIB ((uint64_t)1 << 20)
-
-/* One piece under way. It is over when it has neither a call nor a flow. */
-struct stream {
-	struct put_pieces *all;
-	bool active;
-	struct range piece;
-	struct framed *call; /* NULL: over */
-	struct outflow *out; /* NULL: over */
-	bool answered;       /* and the answer is that it has come as it was sent */
-	uint64_t sent;
-	uint8_t digest[DIGEST_SIZE];
-};
 
 struct put_pieces {
 	struct transfer *transfer;
@@ -30,7 +13,7 @@ struct put_pieces {
 	uint64_t size, piece_bytes;
 	struct ranges done;
 	size_t count;
-	struct stream streams[PUT_STREAMS_MAX];
+	struct put_stream streams[PUT_STREAMS_MAX];
 	struct err err; /* why it fails */
 	bool refused;
 	struct post post;
@@ -44,7 +27,7 @@ static void run_post(struct post *post)
 }
 
 /* What comes next is decided when nobody of us is on the stack. */
-static void go_on_later(struct put_pieces *p)
+void put_pieces_changed(struct put_pieces *p)
 {
 	p->post.run = run_post;
 	if (!p->post.pending)
@@ -57,7 +40,7 @@ static void fail(struct put_pieces *p, const struct err *why, bool refused)
 		p->err = *why;
 		p->refused = refused;
 	}
-	go_on_later(p);
+	put_pieces_changed(p);
 }
 
 void put_pieces_stop(struct put_pieces *p, const struct err *why)
@@ -70,15 +53,17 @@ void put_pieces_free(struct put_pieces *p)
 	if (p == NULL)
 		return;
 	loop_unpost(p->transfer->loop, &p->post);
+	for (size_t i = 0; i < p->count; i++)
+		put_stream_free(&p->streams[i]);
 	free(p);
 }
 
-static void show_progress(struct put_pieces *p)
+void put_pieces_moved(struct put_pieces *p)
 {
 	uint64_t moved = ranges_bytes(&p->done);
 
 	for (size_t i = 0; i < p->count; i++) {
-		const struct stream *s = &p->streams[i];
+		const struct put_stream *s = &p->streams[i];
 		uint64_t bytes = s->piece.end - s->piece.begin;
 
 		if (s->active)
@@ -87,148 +72,29 @@ static void show_progress(struct put_pieces *p)
 	p->transfer->moved = moved;
 }
 
-/* A piece's flow and its call. */
-
-static void flow_ended(void *cookie, const struct err *err)
+/* A stream has asked what is durable, to go on with its piece. What it had sent before was not
+ * compared, and so the whole file is in the end. */
+int put_pieces_take_state(struct put_stream *s, const struct ranges *durable)
 {
-	struct stream *s = cookie;
-	struct flow_result r;
-	struct err copy = *err;
+	struct put_pieces *p = s->all;
+	struct ranges *there = &p->transfer->put.durable;
+	struct range piece = s->piece;
 
-	outflow_result(s->out, &r);
-	outflow_free(s->out);
-	s->out = NULL;
-	s->all->transfer->result.wire_bytes += r.wire;
-	memcpy(s->digest, r.digest, DIGEST_SIZE);
-	if (copy.code != GRPC_OK)
-		fail(s->all, &copy, false);
-	else if (s->call != NULL)
-		framed_end(s->call);
-	go_on_later(s->all);
-}
-
-/* What the sandbox has stored is what we have sent, or the upload has failed. */
-static void check_answer(struct stream *s, const Openshell__V1__UploadFileResponse *r)
-{
-	struct err err;
-
-	s->answered = s->out == NULL && r->bytes_written == s->piece.end - s->piece.begin &&
-	    r->digest != NULL && r->digest->value.len == DIGEST_SIZE &&
-	    memcmp(r->digest->value.data, s->digest, DIGEST_SIZE) == 0;
-	if (s->answered)
-		return;
-	err_set(&err, GRPC_DATA_LOSS, "%s: what the sandbox has stored is not what was sent",
-	    s->all->transfer->remote);
-	fail(s->all, &err, false);
-}
-
-static void call_message(void *cookie, const uint8_t *message, size_t len)
-{
-	struct stream *s = cookie;
-	enum guard_result why;
-	struct err err;
-	Openshell__V1__UploadFileResponse *r =
-	    codec_unpack(&openshell__v1__upload_file_response__descriptor, message, len, &why);
-
-	if (r == NULL) {
-		err_set(&err, GRPC_INTERNAL, "UploadFileResponse: %s", guard_text(why));
-		fail(s->all, &err, false);
-		return;
-	}
-	check_answer(s, r);
-	codec_free(r);
-}
-
-static void call_end(void *cookie, const struct err *status)
-{
-	struct stream *s = cookie;
-	struct err err;
-
-	if (status != NULL && status->code != GRPC_OK) {
-		fail(s->all, status, true);
-	} else if (!s->answered) {
-		err_set(&err, GRPC_INTERNAL, "%s: the sandbox did not say that it has stored it",
-		    s->all->transfer->remote);
-		fail(s->all, &err, false);
-	}
-}
-
-static void call_sent(void *cookie, size_t bytes)
-{
-	struct stream *s = cookie;
-
-	s->sent += bytes;
-	show_progress(s->all);
-	if (s->out != NULL)
-		outflow_sent(s->out, bytes);
-}
-
-static void call_opened(void *cookie)
-{
-	((struct stream *)cookie)->all->transfer->put.taken = true;
-}
-
-static void call_closed(void *cookie, const struct err *why)
-{
-	struct stream *s = cookie;
-
-	s->call = NULL;
-	if (why->code != GRPC_OK && !s->answered)
-		fail(s->all, why, true);
-	if (s->out != NULL)
-		outflow_stop(s->out);
-	go_on_later(s->all);
-}
-
-static const struct framed_ops call_ops = {
-	.message = call_message,
-	.end = call_end,
-	.sent = call_sent,
-	.closed = call_closed,
-	.opened = call_opened,
-};
-
-static int start_flow(struct stream *s, struct err *err)
-{
-	struct transfer *t = s->all->transfer;
-	struct flow_env env = {
-		.loop = t->loop, .workers = t->workers, .ended = flow_ended, .cookie = s
-	};
-	struct outflow_range range = { .offset = t->put.base + s->piece.begin,
-		.bytes = s->piece.end - s->piece.begin };
-	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
-
-	if (fd < 0)
-		return err_sys(err, errno, "%s", t->local);
-	s->out = outflow_range(&env, s->call, fd, &range, t->local, err);
-	if (s->out != NULL)
+	for (size_t i = 0; i < p->done.count; i++)
+		if (!ranges_have(durable, p->done.at[i]))
+			return -1;
+	for (size_t i = 0; i < durable->count; i++)
+		if (durable->at[i].begin <= piece.begin && durable->at[i].end > piece.begin)
+			piece.begin =
+			    durable->at[i].end < piece.end ? durable->at[i].end : piece.end;
+	struct range more = { s->piece.begin, piece.begin };
+	if (more.begin == more.end || !ranges_add(&p->done, more))
 		return 0;
-	close(fd);
-	return -1;
-}
-
-static int start_stream(struct stream *s, struct range piece, struct err *err)
-{
-	struct transfer *t = s->all->transfer;
-	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/UploadFile" };
-	struct rpc_client *client = t->client;
-
+	s->until_ms = 0;
 	s->piece = piece;
-	s->answered = false;
-	s->sent = 0;
-	if (t->ops->another != NULL &&
-	    (client = t->ops->another(t->cookie, (size_t)(s - s->all->streams), err)) == NULL)
-		return -1;
-	s->call = framed_call(client, &call, NULL, &call_ops, s, err);
-	if (s->call == NULL)
-		return -1;
-	if (transfer_send_metadata(t, s->call, &piece, err) == 0 && start_flow(s, err) == 0) {
-		s->active = true;
-		return 0;
-	}
-	framed_cancel(s->call, err);
-	s->call = NULL;
-	return -1;
+	if (!ranges_add(there, more))
+		*there = p->done;
+	return 0;
 }
 
 /* Which piece is next. */
@@ -263,15 +129,29 @@ static bool next_piece(const struct put_pieces *p, struct range *piece)
 
 static void stop_streams(struct put_pieces *p)
 {
-	for (size_t i = 0; i < p->count; i++) {
-		struct stream *s = &p->streams[i];
+	for (size_t i = 0; i < p->count; i++)
+		put_stream_stop(&p->streams[i], &p->err);
+}
 
-		if (s->call != NULL)
-			framed_cancel(s->call, &p->err);
-		s->call = NULL;
-		if (s->out != NULL)
-			outflow_stop(s->out);
+/* What has become of a stream: one whose way broke tries again by itself, any other failure is
+ * that of all. */
+static void settle(struct put_pieces *p, struct put_stream *s)
+{
+	bool is_still = put_stream_is_still(s), ends = p->err.code != GRPC_OK;
+
+	if (s->err.code != GRPC_OK && !ends) {
+		if (!s->of_way || (is_still && !put_stream_retry(s)))
+			fail(p, &s->err, s->refused);
+		return;
 	}
+	if (!is_still || (!s->answered && !ends))
+		return;
+	s->active = s->again = false;
+	s->until_ms = 0;
+	if (!s->answered)
+		return;
+	p->transfer->put.knows_pieces = true;
+	ranges_add(&p->done, s->piece);
 }
 
 static size_t count_active(struct put_pieces *p)
@@ -279,30 +159,22 @@ static size_t count_active(struct put_pieces *p)
 	size_t active = 0;
 
 	for (size_t i = 0; i < p->count; i++) {
-		struct stream *s = &p->streams[i];
-
-		if (s->active && s->call == NULL && s->out == NULL) {
-			s->active = false;
-			if (s->answered)
-				ranges_add(&p->done, s->piece);
-		}
-		active += s->active;
+		if (p->streams[i].active)
+			settle(p, &p->streams[i]);
+		active += p->streams[i].active;
 	}
 	return active;
 }
 
 static size_t start_streams(struct put_pieces *p, size_t active)
 {
-	struct err err = { 0 };
 	struct range piece;
 
-	for (size_t i = 0; i < p->count && p->err.code == GRPC_OK; i++) {
+	for (size_t i = 0; i < p->count; i++) {
 		if (p->streams[i].active || !next_piece(p, &piece))
 			continue;
-		if (start_stream(&p->streams[i], piece, &err) == 0)
-			active++;
-		else
-			fail(p, &err, err.code == GRPC_UNAVAILABLE);
+		put_stream_start(&p->streams[i], piece);
+		active++;
 	}
 	return active;
 }
@@ -321,7 +193,7 @@ static void go_on(struct put_pieces *p)
 	if (p->err.code == GRPC_OK && ranges_gap(&p->done, p->size, &gap))
 		err_set(&p->err, GRPC_RESOURCE_EXHAUSTED,
 		    "%s: what is there of it has too many gaps", p->transfer->remote);
-	show_progress(p);
+	put_pieces_moved(p);
 	p->over(p->transfer, &p->err, p->refused);
 }
 
@@ -333,6 +205,8 @@ bool put_pieces_are_wanted(const struct transfer *t)
 	uint64_t size = (uint64_t)p->st.st_size;
 	struct range gap;
 
+	if (p->knows_none || (p->doubtful && !p->knows_pieces))
+		return false;
 	return t->streams > 1 && p->id[0] != '\0' && !p->one_stream &&
 	    size - ranges_bytes(&p->durable) >= 2 * PUT_PIECE_MIN &&
 	    ranges_gap(&p->durable, size, &gap);
@@ -355,12 +229,15 @@ int put_pieces_start(struct transfer *t,
 		p->piece_bytes = PUT_PIECE_MIN;
 	if (p->piece_bytes > PUT_PIECE_MAX)
 		p->piece_bytes = PUT_PIECE_MAX;
-	for (size_t i = 0; i < p->count; i++)
+	for (size_t i = 0; i < p->count; i++) {
 		p->streams[i].all = p;
+		p->streams[i].transfer = t;
+		p->streams[i].number = i;
+	}
 	if (t->put.writer == 0)
 		random_bytes(&t->put.writer, sizeof(t->put.writer));
 	t->put.pieces = p;
 	t->total = p->size;
-	go_on_later(p);
+	put_pieces_changed(p);
 	return 0;
 }

@@ -70,6 +70,14 @@ bool ranges_overlap(const struct ranges *r, struct range with)
 	return false;
 }
 
+bool ranges_have(const struct ranges *r, struct range range)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (r->at[i].begin <= range.begin && range.end <= r->at[i].end)
+			return true;
+	return range.begin >= range.end;
+}
+
 bool ranges_touch(const struct ranges *r, uint64_t offset)
 {
 	for (size_t i = 0; i < r->count; i++)

@@ -29,6 +29,9 @@ bool ranges_are_sound(const struct ranges *);
 
 bool ranges_overlap(const struct ranges *, struct range);
 
+/* Whether all of it is in one of them. */
+bool ranges_have(const struct ranges *, struct range);
+
 /* Whether ${offset} is in one of them or where one ends: what is added there makes none more. */
 bool ranges_touch(const struct ranges *, uint64_t offset);
 

@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import wait_until
 from towline_cli import box  # noqa: F401
+from wires import Wire
 
 MIB = 1 << 20
 BIG = 384 * MIB
@@ -151,6 +152,25 @@ def test_the_gateway_goes_and_comes_back(box, content, transfers):
     box.gateway.start()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert json.loads(out)["copies"][0]["moved"] <= BIG + 8 * MIB
+    assert same(box.workdir / "f", box.here / "f") and not parts(box)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_one_connection_breaks(box, content, number):
+    """Its range goes on by another one, and the others do not notice."""
+    make_big(box.workdir / "f", content)
+    with Wire(int(box.gateway.target.rpartition(":")[2])) as wire:
+        wire.rate(24 * MIB)
+        process = box.popen("--gateway-endpoint", wire.endpoint, "-o", "json", "cp", "-P", "4", "box:f", "f")
+        wait_until(lambda: stored(box) > 48 * MIB, 30, "some of it has come")
+        assert len(wire.each()) == 4
+        wire.snip(number)
+        time.sleep(0.5)
+        wire.rate(0)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err.decode()
+        assert len(wire.each()) == 1
     assert json.loads(out)["copies"][0]["moved"] <= BIG + 8 * MIB
     assert same(box.workdir / "f", box.here / "f") and not parts(box)
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import threading
+import time
 
 import grpc
 import pytest
@@ -35,6 +36,7 @@ class Liar:
         self.piece, self.end = piece, end
         self.lock = threading.Lock()
         self.pieces, self.ends = [], []
+        self.there = {}  # what is durable, and is told if it is asked
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
         self.server.add_generic_rpc_handlers((self,))
         self.port = self.server.add_insecure_port("127.0.0.1:0")
@@ -56,14 +58,28 @@ class Liar:
         context.abort(grpc.StatusCode.NOT_FOUND, "nothing is there")
 
     def query(self, request, context):
-        context.abort(grpc.StatusCode.NOT_FOUND, "no such upload")
+        with self.lock:
+            there = sorted(self.there.items())
+        if not there:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such upload")
+        ranges = [{"offset": offset, "bytes": size} for offset, size in there]
+        first = there[0][1] if there[0][0] == 0 else 0
+        return API["towline.v1.QueryUploadResponse"](durable_bytes=first, size_bytes=SIZE, durable_ranges=ranges)
 
     def upload(self, requests, context):
         metadata = next(requests).metadata
         received = sum(len(request.chunk) for request in requests)
         with self.lock:
             (self.pieces if metadata.piece_bytes else self.ends).append((metadata, received))
-        return (self.piece if metadata.piece_bytes else self.end)(metadata, received, context)
+        if not metadata.piece_bytes:
+            return self.end(metadata, received, context)
+        said = self.piece(metadata, received, context)
+        self.keep(metadata)
+        return said
+
+    def keep(self, metadata):
+        with self.lock:
+            self.there[metadata.offset] = metadata.piece_bytes
 
 
 def good_piece(metadata, received, context):
@@ -157,6 +173,7 @@ def test_less_is_durable(lied_to):
 
     def end(metadata, received, context):
         if metadata.offset:
+            cli.liar.there.clear()
             context.abort(grpc.StatusCode.OUT_OF_RANGE, "0 bytes are durable")
         return answer(received)
 
@@ -169,3 +186,137 @@ def test_less_is_durable(lied_to):
 def test_lies_about_the_end(lied_to, fields):
     cli = lied_to(end=lambda m, n, c: RESPONSE(**{"bytes_written": SIZE, **fields}))
     assert "not what was sent" in sent(cli, 1).err
+
+
+def breaks_once(before=lambda metadata: None):
+    """The way of the second piece's first attempt."""
+    tries = []
+
+    def piece(metadata, received, context):
+        if metadata.offset and not tries:
+            tries.append(metadata)
+            before(metadata)
+            context.send_initial_metadata(())
+            time.sleep(0.3)  # else it may come with the end, and nobody has taken the call
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the way broke")
+        return good_piece(metadata, received, context)
+
+    return piece
+
+
+def test_a_piece_whose_way_breaks_is_sent_again(lied_to):
+    """By itself: the other one is sent once. Both digests were compared."""
+    cli = lied_to(breaks_once())
+    sent(cli)
+    assert sorted(m.offset for m, _ in cli.liar.pieces) == [0, SIZE // 2, SIZE // 2]
+    assert [m.writer != 0 for m, _ in cli.liar.ends] == [True]
+
+
+def test_the_answer_to_a_piece_is_lost(lied_to):
+    """All of it is durable: it is not sent again, and the whole is compared, since it was not."""
+    cli = lied_to(breaks_once(lambda metadata: cli.liar.keep(metadata)))
+    sent(cli)
+    assert sorted(m.offset for m, _ in cli.liar.pieces) == [0, SIZE // 2]
+    assert [m.writer for m, _ in cli.liar.ends] == [0]
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DATA_LOSS", "PERMISSION_DENIED", "ABORTED"])
+def test_what_concerns_the_whole_stops_all(lied_to, code):
+    """At once: the piece beside it is not waited for."""
+    stopped = threading.Event()
+
+    def piece(metadata, received, context):
+        context.abort(getattr(grpc.StatusCode, code), "that is for all")
+
+    cli = lied_to(piece)
+    first = cli.liar.upload
+
+    def upload(requests, context):
+        metadata = next(requests).metadata
+        if metadata.offset or not metadata.piece_bytes:
+            context.abort(getattr(grpc.StatusCode, code), "that is for all")
+        context.add_callback(stopped.set)
+        for _ in requests:
+            time.sleep(0.2)
+        return first(iter([REQUEST(metadata=metadata)]), context)
+
+    cli.liar.upload = upload
+    process = cli.popen("cp", "-T", "-P", "2", "f", "box:f")
+    assert stopped.wait(10)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"that is for all" in err
+
+
+class Older(Liar):
+    """A supervisor that knows no pieces: each is an upload that goes on to the end of the file."""
+
+    def __init__(self, lasting=0.0, durable=0):
+        self.durable, self.running, self.lasting = durable, False, lasting
+        self.refused = []
+        super().__init__(None, None)
+
+    def query(self, request, context):
+        if not self.durable:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such upload")
+        return API["towline.v1.QueryUploadResponse"](durable_bytes=self.durable, size_bytes=SIZE)
+
+    def refuse(self, context, code, words):
+        self.refused.append(code)
+        context.abort(code, words)
+
+    def upload(self, requests, context):
+        m = next(requests).metadata
+        m.ClearField("piece_bytes")
+        m.ClearField("writer")
+        with self.lock:
+            busy, self.running = self.running, True
+        if busy:
+            self.refuse(context, grpc.StatusCode.ABORTED, "another upload to it is running")
+        try:
+            return self.upload_alone(m, requests, context)
+        finally:
+            time.sleep(self.lasting)
+            self.running = False
+
+    def upload_alone(self, m, requests, context):
+        if m.offset > self.durable:
+            self.refuse(context, grpc.StatusCode.OUT_OF_RANGE, "so much is not durable")
+        at = m.offset
+        try:
+            for request in requests:
+                at += len(request.chunk)
+        finally:
+            self.durable = at
+        if at < m.size_bytes:
+            self.refuse(context, grpc.StatusCode.DATA_LOSS, f"{at} of the {m.size_bytes} promised bytes came")
+        self.ends.append((m, at - m.offset))
+        return answer(at)
+
+
+@pytest.mark.parametrize("lasting", [0, 0.5])
+def test_a_supervisor_that_knows_no_pieces(tmp_path, lasting):
+    """It goes up in one stream."""
+    older = Older(lasting)
+    try:
+        cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{older.port}")
+        with open(cli.here / "f", "wb") as file:
+            file.truncate(SIZE)
+        cli("cp", "-T", "-P", "4", "f", "box:f")
+        assert [m.offset + n for m, n in older.ends] == [SIZE]
+        assert older.refused
+    finally:
+        older.server.stop(0).wait()
+
+
+def test_half_of_it_is_with_one_that_knows_no_pieces(tmp_path):
+    """What QueryUpload says shows it: nothing is tried that it would refuse."""
+    older = Older(durable=1)
+    try:
+        cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{older.port}")
+        with open(cli.here / "f", "wb") as file:
+            file.truncate(SIZE)
+        cli("cp", "-T", "-P", "4", "f", "box:f")
+        assert older.refused == []
+        assert [(m.offset, n) for m, n in older.ends] == [(1, SIZE - 1)]
+    finally:
+        older.server.stop(0).wait()

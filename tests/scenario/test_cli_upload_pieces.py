@@ -1,5 +1,6 @@
 """A large file that goes up in several streams at a time, broken off and gone on with."""
 
+import json
 import os
 import random
 import signal
@@ -94,6 +95,27 @@ def test_it_goes_on_by_itself(ready, box, content, victim):
         restart(ready)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
+    assert same(box.here / "f", box.workdir / "f")
+    assert names(box) == ["f"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("number", [0, 2])
+def test_one_connection_breaks(ready, box, content, number, times):
+    """Its stream goes on with its piece on another one, and the others do not notice."""
+    make_big(box.here / "f", content)
+    with Wire(int(ready.gateway.target.rpartition(":")[2])) as wire:
+        wire.rate(24 * MIB)
+        process = started(box, "--gateway-endpoint", wire.endpoint, "-P", "4", "f", "box:f", least=48 * MIB)
+        assert len(wire.each()) == 4
+        for _ in range(times):
+            wire.snip(number)
+            time.sleep(0.5)
+        wire.rate(0)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err.decode()
+        assert len(wire.each()) == times
+    assert json.loads(out)["copies"][0]["moved"] <= BIG + times * 8 * MIB
     assert same(box.here / "f", box.workdir / "f")
     assert names(box) == ["f"]
 

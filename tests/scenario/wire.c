@@ -9,6 +9,7 @@
  *	count	 prints how many bytes went up (to the target) and down since the last count
  *	each	 prints for each connection since the last time UP:DOWN, in the order of their coming
  *	cut N	 when N more bytes have gone through, either way, resets every connection
+ *	snip N	 resets connection N of those that are there, counted from 0
  *	hold N	 when N more bytes have gone through, prints "held" and lets nothing through
  *	go	 lets everything through again
  *	port P	 connects the next ones to this port
@@ -179,6 +180,15 @@ static void cut(void)
 			line_close(l, true);
 }
 
+static void snip(unsigned long long n)
+{
+	for (struct line *l = lines; l < lines + LINES_MAX; l++)
+		if (l->used && n-- == 0) {
+			line_close(l, true);
+			return;
+		}
+}
+
 static void stop(void)
 {
 	if (!holds) {
@@ -321,7 +331,9 @@ static void obey(const char *order)
 	} else if (strcmp(order, "go") == 0) {
 		left = NEVER;
 		held = false;
-	} else if (sscanf(order, "port %llu", &n) == 1)
+	} else if (sscanf(order, "snip %llu", &n) == 1)
+		snip(n);
+	else if (sscanf(order, "port %llu", &n) == 1)
 		target = (uint16_t)n;
 	else if (sscanf(order, "rate %llu", &n) == 1)
 		rate = n;

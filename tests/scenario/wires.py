@@ -71,6 +71,15 @@ class Wire:
     def cut(self, count=0):
         self._order(f"cut {count}")
 
+    def snip(self, number):
+        """Resets one connection of those that are there."""
+        self._order(f"snip {number}")
+
+    def each(self):
+        """Bytes (up, down) of each connection that has come since the last time."""
+        self._order("each")
+        return [tuple(map(int, pair.split(":"))) for pair in self._line().split()]
+
     def count(self):
         """Bytes (up, down) since the last count."""
         self._order("count")

@@ -94,6 +94,11 @@ static void what_touches_makes_none_more(void **state)
 		bool inside = (at > 5 && at < 10) || (at > 20 && at < 30);
 		assert_int_equal(ranges_touch(&r, at), touched[at] || inside);
 	}
+	assert_true(ranges_have(&r, (struct range){ 5, 10 }));
+	assert_true(ranges_have(&r, (struct range){ 22, 30 }));
+	assert_true(ranges_have(&r, (struct range){ 15, 15 }));
+	assert_false(ranges_have(&r, (struct range){ 4, 6 }));
+	assert_false(ranges_have(&r, (struct range){ 9, 21 }));
 }
 
 static void what_is_out_of_order_is_not_sound(void **state)
