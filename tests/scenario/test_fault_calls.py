@@ -5,6 +5,7 @@ The answer then is a success that is true, or an error of the status that goes w
 file is untouched or the new one whole; and no part file is left once the same went through again.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -20,6 +21,7 @@ import pytest
 import towline_api
 from conftest import wait_until
 from shims import Shim, ready_under
+from test_upload_pieces import Pieces
 from towline_cli import PROGRAM
 
 API = towline_api.load()
@@ -30,6 +32,8 @@ FIT = {
 }
 FULL = {grpc.StatusCode.RESOURCE_EXHAUSTED}
 CONTROL = struct.Struct("iiii48s")
+PIECES_BYTES = 128 << 20  # the least that goes in two
+PIECES_TRIED = 8  # calls at the beginning, at the end, and in between
 CALLS_MAX = 2000  # of one transfer; more would mean that it never ends
 
 
@@ -39,6 +43,10 @@ class Faults(Shim):
 
     def arm(self, fail_at, error):
         self.map[: CONTROL.size] = CONTROL.pack(1, fail_at, error, 0, b"")
+
+    def count(self):
+        """Calls since it was armed, and no more."""
+        return CONTROL.unpack(self.map[: CONTROL.size])[3]
 
     def disarm(self):
         """What failed; None if it was never reached."""
@@ -62,6 +70,12 @@ def parts(folder):
 def make(path, shape, salt):
     if shape == "file":
         path.write_bytes(hashlib.sha256(salt).digest() * 10_000)
+        return
+    if shape == "pieces":  # or ranges: two of each, with holes, so that it is soon made
+        with open(path, "wb") as file:
+            for at in (0, PIECES_BYTES // 2, PIECES_BYTES - 32):
+                file.seek(at)
+                file.write(hashlib.sha256(salt).digest())
         return
     if shape == "large":  # of which what is in the middle differs
         path.mkdir()
@@ -102,6 +116,8 @@ class Bench:
             return ["sandbox", f"{self.way}load", "-T", self.ready.name, source, target]
         box = f"{self.ready.name}:"
         ends = [source, box + target] if self.way == "up" else [box + source, target]
+        if self.shape == "pieces":
+            return ["cp", "-T", "-P", "2", *ends]
         return ["sync", *ends] if self.verb == "sync" else ["cp", "-T", *ends]
 
     def run(self, env=None):
@@ -120,7 +136,7 @@ class Bench:
         assert set(now) == set(self.old), f"{about}: files are gone or came: {now.keys()}"
         for name, digest in now.items():
             assert digest in (self.old[name], self.new[name]), f"{about}: {name!r} is neither old nor new"
-        if self.shape == "file" and "sync" not in about and "close" not in about:
+        if self.shape in ("file", "pieces") and "sync" not in about and "close" not in about:
             assert now == self.old, f"{about}: an error, and the new file is there"
 
     def once(self, faults, fail_at, error, env=None):
@@ -164,6 +180,19 @@ class Bench:
                 return
         raise AssertionError("it never ends")
 
+    def some(self, faults, env, rng):
+        """Of calls that are too many to fail each."""
+        faults.arm(0, 0)
+        assert self.run(env).returncode == 0
+        count = faults.count()
+        faults.disarm()
+        self.renew()
+        middle = range(PIECES_TRIED + 1, count - PIECES_TRIED + 1)
+        assert len(middle) > PIECES_TRIED, "the shim sees the calls"
+        chosen = [*range(1, PIECES_TRIED + 1), *rng.sample(middle, PIECES_TRIED), *range(middle.stop, count + 1)]
+        for fail_at in range(1, count + 1) if LONG else chosen:
+            self.once(faults, fail_at, ERRORS[fail_at % len(ERRORS)], env)
+
 
 VERBS = {"sandbox": ("file", "tree"), "cp": ("file", "tree"), "sync": ("large", "tree")}
 CASES = [(verb, way, shape) for verb, shapes in VERBS.items() for way in ("up", "down") for shape in shapes]
@@ -187,3 +216,86 @@ def test_in_the_supervisor(make_gateway, stand_in, faults, tmp_path, verb, way, 
 @pytest.mark.parametrize(("verb", "way", "shape"), CASES, ids=IDS)
 def test_in_the_client(ready, faults, tmp_path, verb, way, shape):
     Bench(ready, tmp_path / "here", verb, way, shape).all(faults, faults.env)
+
+
+@pytest.mark.timeout(7200 if LONG else 400)
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_pieces_in_the_client(ready, faults, tmp_path, way):
+    """And ranges. What it sends and fetches is as long as any; so not each call is tried."""
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    Bench(ready, tmp_path / "here", "cp", way, "pieces").some(faults, faults.env, random.Random(seed))
+
+
+class PiecesBench:
+    """Three pieces, sent at once, of which none is long."""
+
+    PIECE = 70_001
+
+    def __init__(self, ready):
+        self.pieces = Pieces(ready)
+        self.folder = ready.workdir
+        self.data = random.Random(7).randbytes(3 * self.PIECE)
+        self.renew()
+
+    def renew(self):
+        for path in self.folder.iterdir():
+            path.unlink()
+        (self.folder / "f").write_bytes(b"old")
+
+    def send(self):
+        """What failed, in the order of its coming; the end only if nothing did."""
+        failures = []
+
+        def piece(begin):
+            try:
+                self.pieces.piece(self.data, begin, begin + self.PIECE)
+            except grpc.RpcError as error:
+                failures.append(error)
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            list(pool.map(piece, range(0, len(self.data), self.PIECE)))
+        try:
+            if not failures:
+                self.pieces.finish(self.data)
+        except grpc.RpcError as error:
+            failures.append(error)
+        return failures
+
+    def check_durable(self, about):
+        """What is said to be durable is there, and is right."""
+        part = [path for path in self.folder.glob(".f.towline-*") if path.suffix != ".journal"]
+        for begin, end in self.pieces.ranges():
+            assert part[0].read_bytes()[begin:end] == self.data[begin:end], f"{about}: {begin} to {end}"
+
+    def once(self, faults, fail_at, error):
+        """False when so many calls are not made any more."""
+        faults.arm(fail_at, error)
+        failures = self.send()
+        failed = faults.disarm()
+        about = f"{failed}, call {fail_at}, {errno.errorcode[error]}: {failures}"
+        now = (self.folder / "f").read_bytes()
+        assert now in (b"old", self.data) and (failures or now == self.data), about
+        if failed is None:
+            assert not failures, about
+            return False
+        if failures:  # of the others, that one of them could not be synced
+            fit = FIT.get(error, FULL) | ({grpc.StatusCode.RESOURCE_EXHAUSTED} if failed == "fdopendir" else set())
+            assert any(failure.code() in fit for failure in failures), about
+        if now != self.data:
+            self.check_durable(about)
+            self.pieces.goes_on(self.data)
+        if failed != "unlinkat":
+            assert self.pieces.names() == ["f"], about
+        self.renew()
+        return True
+
+
+@pytest.mark.timeout(7200 if LONG else 400)
+def test_pieces_in_the_supervisor(make_gateway, stand_in, faults):
+    bench = PiecesBench(ready_under(faults, make_gateway, stand_in))
+    for fail_at in range(1, CALLS_MAX):
+        if not all([bench.once(faults, fail_at, error) for error in (ERRORS if LONG else ERRORS[fail_at % 5 :][:2])]):
+            assert fail_at > 20, "the shim sees the calls"
+            return
+    raise AssertionError("it never ends")
