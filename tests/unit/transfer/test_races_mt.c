@@ -25,6 +25,7 @@
 #include "transfer/files/files.h"
 #include "transfer/place.h"
 #include "transfer/sync/sync_apply.h"
+#include "transfer/sync/sync_joint.h"
 #include "transfer/tree/tree.h"
 
 #define OPERATIONS  50000
@@ -46,6 +47,7 @@ struct race {
 	struct transfers transfers; /* in/ is both the working directory and "/" */
 	struct sync_apply *apply;
 	struct sync_dirs *dirs;
+	struct sync_joint *joint;
 	struct tar archive, packed;
 	size_t pulled;
 	uint32_t random;
@@ -315,7 +317,7 @@ static int sync_file(struct race *r, const char *path, struct err *err)
 	    sync_apply_literal(
 		r->apply, (const uint8_t *)CONTENT + copied, CONTENT_LEN - copied, err) != 0)
 		return -1;
-	return sync_apply_commit(r->apply, r->digest, err);
+	return sync_apply_commit(r->apply, r->digest, err) < 0 ? -1 : 0;
 }
 
 static int apply(struct race *r, struct err *err)
@@ -448,11 +450,15 @@ static int setup(void **state)
 	r->transfers.slash = fcntl(r->maze.root, F_DUPFD_CLOEXEC, 3);
 	r->transfers.claims = claims_create();
 	r->dirs = sync_dirs_create(&err);
-	r->apply = sync_apply_create(r->maze.root, r->dirs, &err);
+	r->joint = sync_joint_create(&err);
+	r->apply = sync_apply_create(r->maze.root, r->dirs, r->joint, &err);
 	make_archive(&r->archive);
 	digest_of(CONTENT, CONTENT_LEN, r->digest);
 	*state = r;
-	return r->apply != NULL && r->dirs != NULL && r->transfers.claims != NULL ? 0 : -1;
+	return r->apply != NULL && r->dirs != NULL && r->joint != NULL &&
+		r->transfers.claims != NULL
+	    ? 0
+	    : -1;
 }
 
 static int teardown(void **state)
@@ -460,6 +466,7 @@ static int teardown(void **state)
 	struct race *r = *state;
 
 	sync_apply_free(r->apply);
+	sync_joint_free(r->joint);
 	sync_dirs_free(r->dirs);
 	claims_free(r->transfers.claims);
 	close(r->transfers.slash);
