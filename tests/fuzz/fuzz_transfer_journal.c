@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "scratch.h"
 #include "transfer/journal.h"
 #include "transfer/part.h"
 
@@ -17,17 +18,6 @@
 #define SIGNED     ((size_t)480) /* bytes of a slot that its checksum is of, and is behind */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static int folder(void)
-{
-	static char path[] = "/tmp/towline-fuzz-XXXXXX";
-	static int fd = -1;
-
-	if (fd < 0 &&
-	    (mkdtemp(path) == NULL || (fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
-		abort();
-	return fd;
-}
 
 static void check_round_trip(const struct journal *j)
 {
@@ -55,7 +45,7 @@ static void check_resume(const struct journal *wanted, const uint8_t *data, size
 	struct journal j;
 	struct err err = { 0 };
 
-	if (part_resume(&p, folder(), "f", wanted, 0, &err) != 0)
+	if (part_resume(&p, scratch_folder(), "f", wanted, 0, &err) != 0)
 		abort();
 	if (pwrite(p.fd, content, sizeof(content), 0) != sizeof(content) ||
 	    ftruncate(p.journal, 0) != 0 || pwrite(p.journal, data, size, 0) != (ssize_t)size)
@@ -63,17 +53,17 @@ static void check_resume(const struct journal *wanted, const uint8_t *data, size
 	close(p.fd);
 	close(p.journal);
 	uint64_t offset = 0;
-	if (part_query(folder(), "f", wanted->id, &j, &err) == 0)
+	if (part_query(scratch_folder(), "f", wanted->id, &j, &err) == 0)
 		offset = ranges_prefix(&j.durable);
 	if (offset > PART_BYTES)
 		abort();
 	err_clear(&err);
-	if (part_resume(&p, folder(), "f", wanted, offset, &err) == 0)
+	if (part_resume(&p, scratch_folder(), "f", wanted, offset, &err) == 0)
 		part_remove(&p);
 	else if (err.code != GRPC_FAILED_PRECONDITION)
 		abort();
-	unlinkat(folder(), p.name, 0);
-	unlinkat(folder(), p.journal_name, 0);
+	unlinkat(scratch_folder(), p.name, 0);
+	unlinkat(scratch_folder(), p.journal_name, 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

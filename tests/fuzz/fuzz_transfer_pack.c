@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "scratch.h"
 #include "transfer/tree/tree.h"
 
 #define ENTRIES_MAX 16
@@ -154,16 +155,11 @@ static void there_and_back(int tree, int in, unsigned options, struct archive_by
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char path[] = "/tmp/towline-fuzz-pack-XXXXXX";
-	static int folder = -1;
+	int folder = scratch_folder();
 	struct input in = { data, size };
 	struct archive_bytes a = { .bytes = malloc(ARCHIVE_MAX) };
 	struct err err;
 
-	if (folder < 0 &&
-	    (mkdtemp(path) == NULL ||
-		(folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
-		abort();
 	int tree = make_directory(folder, "tree"), into = make_directory(folder, "in");
 	unsigned options = byte(&in);
 	make_tree(tree, &in);

@@ -4,17 +4,17 @@
  * looked at after each run; and no part file may be left in it.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "scratch.h"
 #include "transfer/sftp/scp.h"
 
 #define OF_SOURCE 0x01
@@ -22,8 +22,6 @@
 #define PRESERVE  0x04
 #define DIRECTORY 0x08
 #define IN_BYTES  0x10
-
-#define FILE_BYTES ((rlim_t)1 << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -74,21 +72,14 @@ static const struct talk_link link_ops = {
 	.is_gone = is_gone,
 };
 
-/* "…/in" and "…/precious". Made once a process. */
-static int outside(char path[static 64])
+/* "…/in" and "…/precious". */
+static int outside(char path[static SCRATCH_PATH_MAX])
 {
-	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
-	static const struct rlimit limit = { FILE_BYTES, FILE_BYTES };
-	static int fd = -1;
+	int fd = scratch_folder();
 
-	if (fd < 0) {
-		sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
-		if (mkdtemp(folder) == NULL || setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
-		    (fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-		    mkdirat(fd, "precious", 0700) != 0)
-			abort();
-	}
-	snprintf(path, 64, "%s/in", folder);
+	if (mkdirat(fd, "precious", 0700) != 0 && errno != EEXIST)
+		abort();
+	snprintf(path, SCRATCH_PATH_MAX, "%s/in", scratch_path());
 	return fd;
 }
 
@@ -129,7 +120,7 @@ static void speak(const struct scp_options *o, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char path[64], *paths[] = { (char *)(uintptr_t) ".", NULL };
+	char path[SCRATCH_PATH_MAX], *paths[] = { (char *)(uintptr_t) ".", NULL };
 	int folder = outside(path);
 	uint8_t how = size > 0 ? data[0] : 0;
 	struct input in = { .data = data + (size > 0),

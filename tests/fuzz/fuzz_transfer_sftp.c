@@ -5,19 +5,16 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "scratch.h"
 #include "transfer/sftp/sftp.h"
-
-#define FILE_BYTES ((rlim_t)1 << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -75,23 +72,6 @@ static const struct talk_link link_ops = {
 	.is_gone = is_gone,
 };
 
-/* "…/in", where it works. Made once a process. */
-static int outside(char path[static 64])
-{
-	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
-	static const struct rlimit limit = { FILE_BYTES, FILE_BYTES };
-	static int fd = -1;
-
-	if (fd < 0) {
-		sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
-		if (mkdtemp(folder) == NULL || setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
-		    (fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-			abort();
-	}
-	snprintf(path, 64, "%s/in", folder);
-	return fd;
-}
-
 static void make_tree(int root)
 {
 	int fd = openat(root, "f", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -116,8 +96,8 @@ static size_t count_descriptors(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char path[64];
-	int folder = outside(path);
+	char path[SCRATCH_PATH_MAX];
+	int folder = scratch_folder();
 	uint8_t how = size > 0 ? data[0] : 0;
 	struct input in = { .data = data + (size > 0),
 		.left = size - (size > 0),
@@ -126,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct talk talk;
 	struct err err = { 0 };
 
+	snprintf(path, sizeof(path), "%s/in", scratch_path());
 	if (mkdirat(folder, "in", 0700) != 0 ||
 	    (env.workdir = openat(folder, "in", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		abort();

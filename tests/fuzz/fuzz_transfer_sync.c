@@ -4,6 +4,7 @@
  * outside of the directory: what is beside it is looked at after each run.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "scratch.h"
 #include "transfer/sync/sync_peer.h"
 #include "transfer/sync/sync_team.h"
 
@@ -58,16 +60,12 @@ static void stop(void *cookie, const struct err *why)
 	(void)why;
 }
 
-/* "…/in" and "…/precious". Made once a process. */
+/* "…/in" and "…/precious". */
 static int outside(void)
 {
-	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
-	static int fd = -1;
+	int fd = scratch_folder();
 
-	if (fd < 0 &&
-	    (mkdtemp(folder) == NULL ||
-		(fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-		mkdirat(fd, "precious", 0700) != 0))
+	if (mkdirat(fd, "precious", 0700) != 0 && errno != EEXIST)
 		abort();
 	return fd;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/beneath.h"
+#include "scratch.h"
 #include "transfer/tree/tree.h"
 
 #define ENTRIES_MAX 64
@@ -36,19 +37,7 @@ static ssize_t pull(void *cookie, const void **bytes, struct err *err)
 	return (ssize_t)n;
 }
 
-/* "…/in", and nothing beside it. Made once a process. */
-static int outside(void)
-{
-	static char folder[] = "/tmp/towline-fuzz-XXXXXX";
-	static int fd = -1;
-
-	if (fd < 0 &&
-	    (mkdtemp(folder) == NULL ||
-		(fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
-		abort();
-	return fd;
-}
-
+/* There is "in", and nothing beside it. */
 static void check_outside(int folder)
 {
 	DIR *list = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -65,7 +54,7 @@ static void check_outside(int folder)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int folder = outside();
+	int folder = scratch_folder();
 	struct input in = {
 		.data = data, .left = size, .step = size > 0 ? (size_t)data[0] * 16 + 1 : 1
 	};
