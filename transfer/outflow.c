@@ -20,7 +20,7 @@ struct outflow {
 	struct digest *digest;
 	struct flow_result result;
 	size_t under_way; /* bytes written to the call and not yet gone */
-	struct err err;
+	struct err err;   /* what went wrong first; of the job while ${reading} */
 	struct post post; /* the way to ended() */
 
 	/* A file: */
@@ -298,12 +298,19 @@ static struct block *get_block(struct outflow *o)
 	return b != NULL ? b : block_new(o->chunk < o->left ? o->chunk : (size_t)o->left);
 }
 
+static void set_stopped(struct outflow *o)
+{
+	if (o->err.code == GRPC_OK)
+		err_set(&o->err, GRPC_CANCELLED, "%s: stopped", o->name);
+}
+
 static void read_more(struct outflow *o)
 {
 	if (o->reading)
 		return;
-	if (o->err.code != GRPC_OK || (o->left == 0 && o->prefix == 0) || o->at_end ||
-	    o->call == NULL) {
+	if (o->call == NULL)
+		set_stopped(o);
+	if (o->err.code != GRPC_OK || (o->left == 0 && o->prefix == 0) || o->at_end) {
 		end_later(o);
 		return;
 	}
@@ -474,10 +481,11 @@ void outflow_sent(struct outflow *o, size_t bytes)
 void outflow_stop(struct outflow *o)
 {
 	o->call = NULL;
-	if (o->err.code == GRPC_OK)
-		err_set(&o->err, GRPC_CANCELLED, "%s: stopped", o->name);
+	if (o->reading)
+		return; /* the error is the job's until it is done, which ends the rest */
+	set_stopped(o);
 	if (o->lane != NULL)
 		lane_abort(o->lane, &o->err);
-	else if (!o->reading)
+	else
 		end_later(o);
 }
