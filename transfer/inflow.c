@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,10 +10,11 @@
 #include "transfer/flow.h"
 #include "transfer/lane.h"
 
-#define INFLOW_SLICES_MAX 65536 /* of one batch; more are too small to be honest */
+#define INFLOW_SLICES_MAX 65536 /* that wait; more are too small to be honest */
 #define INFLOW_LANE       (RPC_WINDOW_MAX + RPC_WINDOW) /* bytes; more than any stream window */
-#define INFLOW_AHEAD      ((size_t)1 << 20) /* bytes that wait for the disk while more may come */
-#define INFLOW_BATCH      ((size_t)1 << 20) /* bytes of a job, or one slice */
+#define INFLOW_AHEAD      ((size_t)1 << 19)   /* bytes that wait for the disk while more may come */
+#define INFLOW_TURN       ((size_t)4 << 20)   /* bytes of a job: others want the worker too */
+#define INFLOW_TELL       ((size_t)256 << 10) /* bytes written, and the loop hears of it */
 
 /* A file that can be resumed is synced in the background of its writing. */
 #define INFLOW_SYNC     ((uint64_t)2 << 20) /* bytes written behind which a sync begins */
@@ -46,10 +48,15 @@ struct inflow {
 	struct err sync_err;
 	struct timer *sync_timer; /* of one that can be resumed */
 	int fd;                   /* borrowed; -1: a place */
-	struct bufq waiting;      /* came while a job runs; bounded by window and INFLOW_AHEAD */
-	struct bufq batch;        /* with the job */
-	size_t batch_bytes;
-	size_t uncredited; /* bytes the sender has not got back */
+	size_t uncredited;        /* bytes the sender has not got back */
+	pthread_mutex_t lock;     /* between loop and job, over what follows */
+	struct bufq waiting;      /* what came; bounded by window and INFLOW_AHEAD */
+	size_t writing;           /* bytes the job has taken out of it */
+	uint64_t written;         /* where they go */
+	uint64_t heard;           /* so much of it the loop knows */
+	uint64_t stop;            /* no more is written before something is durable */
+	struct post progress;
+	bool telling;
 
 	/* A tree: */
 	struct lane *lane;
@@ -60,22 +67,6 @@ struct inflow {
 
 static void next_step(struct inflow *);
 
-static struct inflow *inflow_create(const struct inflow_env *env, struct err *err)
-{
-	struct inflow *i = calloc(1, sizeof(*i));
-
-	if (i == NULL || (i->digest = digest_create()) == NULL) {
-		free(i);
-		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-		return NULL;
-	}
-	i->env = *env;
-	i->fd = -1;
-	bufq_init(&i->waiting, INFLOW_SLICES_MAX, SIZE_MAX);
-	bufq_init(&i->batch, INFLOW_SLICES_MAX, SIZE_MAX);
-	return i;
-}
-
 void inflow_free(struct inflow *i)
 {
 	if (i == NULL)
@@ -84,7 +75,7 @@ void inflow_free(struct inflow *i)
 	if (i->lane != NULL)
 		lane_free(i->lane);
 	bufq_free(&i->waiting);
-	bufq_free(&i->batch);
+	pthread_mutex_destroy(&i->lock);
 	timer_free(i->sync_timer);
 	digest_free(i->digest);
 	crypto_sha256_free(i->sha256);
@@ -150,19 +141,53 @@ static int write_fd(int fd, const uint8_t *at, size_t left, struct err *err)
 	return 0;
 }
 
+static struct slice take_slice(struct inflow *i)
+{
+	struct slice s = { 0 };
+
+	pthread_mutex_lock(&i->lock);
+	if (i->written < i->stop)
+		s = bufq_pop(&i->waiting, SIZE_MAX);
+	i->writing = s.len;
+	pthread_mutex_unlock(&i->lock);
+	return s;
+}
+
+/* The loop gives credit and begins syncs while the job goes on. */
+static void tell_loop(struct inflow *i)
+{
+	pthread_mutex_lock(&i->lock);
+	i->written += i->writing;
+	i->writing = 0;
+	bool tell = !i->telling && i->written - i->heard >= INFLOW_TELL;
+	i->telling = i->telling || tell;
+	pthread_mutex_unlock(&i->lock);
+	if (tell)
+		loop_post(i->env.flow.loop, &i->progress);
+}
+
+static int write_slice(struct inflow *i, const struct slice *s)
+{
+	if (i->fd < 0)
+		return place_write(i->place, s->data, s->len, &i->err);
+	digest_update(i->digest, s->data, s->len);
+	return write_fd(i->fd, s->data, s->len, &i->err);
+}
+
+/* What comes meanwhile is written too: going to the loop and back takes as long as
+ * writing some hundred KiB. */
 static void run_write(struct job *job)
 {
 	struct inflow *i = (struct inflow *)job;
 
-	for (struct slice s; (s = bufq_pop(&i->batch, SIZE_MAX)).len > 0; slice_release(&s)) {
-		if (i->err.code != GRPC_OK)
-			continue;
-		if (i->fd < 0) {
-			place_write(i->place, s.data, s.len, &i->err);
-			continue;
-		}
-		digest_update(i->digest, s.data, s.len);
-		write_fd(i->fd, s.data, s.len, &i->err);
+	for (size_t turn = 0; turn < INFLOW_TURN && i->err.code == GRPC_OK;) {
+		struct slice s = take_slice(i);
+		if (s.len == 0)
+			return;
+		turn += s.len;
+		if (write_slice(i, &s) == 0)
+			tell_loop(i);
+		slice_release(&s);
 	}
 }
 
@@ -220,9 +245,8 @@ static void end_later(struct inflow *i)
 
 /* Credit for all that came but what is held beyond INFLOW_AHEAD: so the network goes on
  * while the disk is written, and a slow disk stops it. */
-static void give_credit(struct inflow *i)
+static void give_credit(struct inflow *i, size_t held)
 {
-	size_t held = i->waiting.bytes + i->batch_bytes;
 	size_t owed = held > INFLOW_AHEAD ? held - INFLOW_AHEAD : 0;
 
 	if (i->uncredited <= owed)
@@ -232,18 +256,29 @@ static void give_credit(struct inflow *i)
 	i->env.used(i->env.flow.cookie, n);
 }
 
+static void is_durable(struct inflow *i, uint64_t upto)
+{
+	i->durable = upto;
+	if (i->sync_timer == NULL)
+		return;
+	pthread_mutex_lock(&i->lock);
+	i->stop = upto + INFLOW_UNSYNCED;
+	pthread_mutex_unlock(&i->lock);
+}
+
 static void after_sync(struct job *job)
 {
 	struct inflow *i = (struct inflow *)((char *)job - offsetof(struct inflow, sync));
 
 	i->syncing = false;
 	if (i->sync_err.code == GRPC_OK)
-		i->durable = i->syncing_to;
+		is_durable(i, i->syncing_to);
 	else if (i->abort.code == GRPC_OK)
 		i->abort = i->sync_err;
 	next_step(i);
 }
 
+/* When the workers have no room, the timer tries again. */
 static void start_sync(struct inflow *i)
 {
 	if (i->syncing || i->place == NULL || i->ended || i->result.bytes == i->durable)
@@ -251,31 +286,45 @@ static void start_sync(struct inflow *i)
 	i->syncing_to = i->result.bytes;
 	i->sync.run = run_sync;
 	i->sync.done = after_sync;
-	/* When the workers have no room, the next write or the timer tries again. */
 	i->syncing = workers_submit(i->env.flow.workers, i->env.flow.loop, &i->sync) == 0;
+}
+
+/* When so much is ${behind}, or the timer says that it has waited long enough. */
+static void sync_soon(struct inflow *i, uint64_t behind)
+{
+	if (i->sync_timer == NULL || (i->step != INFLOW_IDLE && i->step != INFLOW_WRITING) ||
+	    i->result.bytes == i->durable)
+		return;
+	if (i->result.bytes - i->durable >= behind)
+		start_sync(i);
+	if (!timer_is_running(i->sync_timer))
+		timer_start(i->sync_timer, INFLOW_SYNC_MS);
 }
 
 static void on_sync_timer(void *cookie)
 {
-	struct inflow *i = cookie;
-
-	if (i->step == INFLOW_IDLE || i->step == INFLOW_WRITING)
-		start_sync(i);
+	sync_soon(cookie, 0);
 }
 
-static void sync_soon(struct inflow *i)
+static void hear_progress(struct inflow *i)
 {
-	if (i->sync_timer == NULL)
-		return;
-	if (i->result.bytes - i->durable >= INFLOW_SYNC)
-		start_sync(i);
-	if (i->result.bytes != i->durable && !timer_is_running(i->sync_timer))
-		timer_start(i->sync_timer, INFLOW_SYNC_MS);
+	pthread_mutex_lock(&i->lock);
+	i->result.bytes = i->heard = i->written;
+	size_t held = i->waiting.bytes + i->writing;
+	pthread_mutex_unlock(&i->lock);
+	give_credit(i, held);
+	sync_soon(i, INFLOW_SYNC);
 }
 
-static bool sync_is_behind(const struct inflow *i)
+/* The job's post, before that of its end. */
+static void run_progress(struct post *post)
 {
-	return i->syncing && i->result.bytes - i->durable >= INFLOW_UNSYNCED;
+	struct inflow *i = (struct inflow *)((char *)post - offsetof(struct inflow, progress));
+
+	pthread_mutex_lock(&i->lock);
+	i->telling = false;
+	pthread_mutex_unlock(&i->lock);
+	hear_progress(i);
 }
 
 static void after_job(struct job *job)
@@ -284,14 +333,12 @@ static void after_job(struct job *job)
 	enum inflow_step step = i->step;
 
 	i->step = INFLOW_IDLE;
-	if (step == INFLOW_OPENING)
-		i->result.bytes = i->durable = i->place_options.offset;
-	if (step == INFLOW_WRITING) {
-		i->result.bytes += i->batch_bytes;
-		i->batch_bytes = 0;
-		give_credit(i);
-		sync_soon(i);
+	if (step == INFLOW_OPENING) {
+		i->written = i->place_options.offset;
+		is_durable(i, i->written);
 	}
+	if (step == INFLOW_OPENING || step == INFLOW_WRITING)
+		hear_progress(i);
 	if (step == INFLOW_ENDING)
 		end_later(i);
 	else
@@ -315,19 +362,6 @@ static void submit(struct inflow *i, enum inflow_step step, void (*run)(struct j
 	end_later(i);
 }
 
-static void fill_batch(struct inflow *i)
-{
-	while (i->waiting.bytes > 0 && i->batch_bytes < INFLOW_BATCH) {
-		struct slice s = bufq_pop(&i->waiting, SIZE_MAX);
-		if (bufq_push(&i->batch, s) != 0) {
-			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-			slice_release(&s);
-			return;
-		}
-		i->batch_bytes += s.len;
-	}
-}
-
 /* The last job, once no sync runs beside it. */
 static void finish(struct inflow *i, void (*run)(struct job *))
 {
@@ -337,10 +371,9 @@ static void finish(struct inflow *i, void (*run)(struct job *))
 
 static void next_step(struct inflow *i)
 {
-	bool failed = i->err.code != GRPC_OK || i->abort.code != GRPC_OK;
-
 	if (i->step != INFLOW_IDLE || i->ended)
 		return;
+	bool failed = i->err.code != GRPC_OK || i->abort.code != GRPC_OK;
 	if (failed && i->place == NULL) {
 		end_later(i);
 	} else if (failed) {
@@ -349,12 +382,29 @@ static void next_step(struct inflow *i)
 		submit(i, INFLOW_PREPARING, run_prepare);
 	} else if (i->place != NULL && place_is_same(i->place)) {
 		finish(i, run_commit); /* whatever still comes is not needed */
-	} else if (i->waiting.bytes > 0 && !sync_is_behind(i)) {
-		fill_batch(i);
+	} else if (i->waiting.bytes > 0 && i->written < i->stop) {
 		submit(i, INFLOW_WRITING, run_write);
 	} else if (i->waiting.bytes == 0 && i->eof) {
 		finish(i, run_commit);
 	}
+}
+
+static struct inflow *inflow_create(const struct inflow_env *env, struct err *err)
+{
+	struct inflow *i = calloc(1, sizeof(*i));
+
+	if (i == NULL || (i->digest = digest_create()) == NULL) {
+		free(i);
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	i->env = *env;
+	i->fd = -1;
+	i->stop = UINT64_MAX;
+	i->progress.run = run_progress;
+	pthread_mutex_init(&i->lock, NULL);
+	bufq_init(&i->waiting, INFLOW_SLICES_MAX, SIZE_MAX);
+	return i;
 }
 
 static int make_resumable(struct inflow *i, const char *id)
@@ -524,14 +574,17 @@ void inflow_push(struct inflow *i, struct slice s)
 		push_to_lane(i, s);
 		return;
 	}
-	if (i->ended || i->abort.code != GRPC_OK || bufq_push(&i->waiting, s) != 0) {
-		if (!i->ended && i->abort.code == GRPC_OK)
-			err_set(&i->abort, GRPC_RESOURCE_EXHAUSTED,
-			    "the chunks are too small and too many");
+	pthread_mutex_lock(&i->lock);
+	bool dropped = i->ended || i->abort.code != GRPC_OK || bufq_push(&i->waiting, s) != 0;
+	size_t held = i->waiting.bytes + i->writing;
+	pthread_mutex_unlock(&i->lock);
+	if (dropped && !i->ended && i->abort.code == GRPC_OK)
+		err_set(
+		    &i->abort, GRPC_RESOURCE_EXHAUSTED, "the chunks are too small and too many");
+	if (dropped)
 		slice_release(&s);
-	}
 	i->uncredited += len;
-	give_credit(i);
+	give_credit(i, held);
 	next_step(i);
 }
 
