@@ -1,6 +1,6 @@
 """An sshd of its own, on a port, with keys and a configuration that go with it: the reference
-of transfers. The fastest cipher of OpenSSH is used, and connections are made anew for each
-command, as ours are."""
+of transfers. The fastest cipher of OpenSSH is used unless another is named, and connections are
+made anew for each command, as ours are."""
 import getpass
 import os
 import pathlib
@@ -10,6 +10,7 @@ import subprocess
 import time
 
 CIPHER = "aes128-gcm@openssh.com"
+DEFAULT_CIPHER = "chacha20-poly1305@openssh.com"  # what ssh asks for first
 TOOLS = ("ssh", "scp", "sftp", "rsync", "ssh-keygen")
 
 
@@ -34,8 +35,8 @@ class Client:
         self.directory = pathlib.Path(directory)
         self.port, self.key, self.user = port, key, user
 
-    def options(self, port=None):
-        return ["-F", "none", "-i", str(self.key), "-c", CIPHER,
+    def options(self, port=None, cipher=CIPHER):
+        return ["-F", "none", "-i", str(self.key), "-c", cipher,
                 "-o", f"Port={port or self.port}", "-o", "StrictHostKeyChecking=no",
                 "-o", f"UserKnownHostsFile={self.directory}/known", "-o", "LogLevel=ERROR",
                 "-o", "BatchMode=yes", "-o", "Compression=no"]
