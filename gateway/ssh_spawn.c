@@ -41,6 +41,13 @@ int ssh_spawn_lend(const char *text, size_t len, struct err *err)
 	return -1;
 }
 
+int ssh_spawn_share(struct err *err)
+{
+	int fd = memfd_create("towline-sshd-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	return fd >= 0 ? fd : err_sys(err, errno, "make a file for towline-sshd");
+}
+
 /*
  * The child's side. The parent has threads, so from here to exec only system calls are made:
  * no allocation, no lock, no stdio.

@@ -1,7 +1,7 @@
 /*
  * gateway/ssh_spawn.h: starts one towline-sshd process.
  *
- * It gets its standard error, /dev/null, and four descriptors, and nothing else of the
+ * It gets its standard error, /dev/null, and five descriptors, and nothing else of the
  * gateway's; of the environment what begins with TOWLINE_SSHD_; no capability. It is killed
  * when the gateway is.
  */
@@ -21,6 +21,7 @@ enum ssh_spawn_fd {
 	SSH_SPAWN_HOST_KEY,
 	SSH_SPAWN_LISTENER,
 	SSH_SPAWN_PARENT, /* the reading end of a pipe that closes with the gateway */
+	SSH_SPAWN_PENALTIES,
 	SSH_SPAWN_END
 };
 
@@ -35,5 +36,8 @@ int ssh_spawn(const struct ssh_spawn *, pid_t *pid, struct err *);
 
 /* The text as a file without a name, from its beginning; -1 on error. */
 int ssh_spawn_lend(const char *text, size_t len, struct err *);
+
+/* An empty file without a name, that may be given a size for ever; -1 on error. */
+int ssh_spawn_share(struct err *);
 
 #endif

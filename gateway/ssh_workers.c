@@ -34,6 +34,7 @@ struct worker {
 struct ssh_workers {
 	struct ssh_workers_options opt; /* with copies of the strings */
 	int pipe[2];                    /* nobody writes; it closes with us */
+	int penalties;                  /* what workers know of sources that failed; theirs */
 	struct timer *check;
 	bool stopping;
 	struct worker list[];
@@ -49,7 +50,8 @@ static pid_t spawn(struct worker *w, const char *token, int host_key, struct err
 	const char *argv[ARGV_MAX] = { "towline-sshd", "--gateway", o->gateway_url, "--endpoint-id",
 		id, "--token-file", fd[SSH_SPAWN_TOKEN], "--host-key", fd[SSH_SPAWN_HOST_KEY],
 		"--listen-fd", fd[SSH_SPAWN_LISTENER], "--parent-fd", fd[SSH_SPAWN_PARENT],
-		"--log-level", o->log_level, "--log-format", o->log_format, NULL };
+		"--penalties-fd", fd[SSH_SPAWN_PENALTIES], "--log-level", o->log_level,
+		"--log-format", o->log_format, NULL };
 
 	snprintf(id, sizeof(id), "sshd-%u", w->number);
 	for (int i = SSH_SPAWN_TOKEN; i < SSH_SPAWN_END; i++)
@@ -59,6 +61,7 @@ static pid_t spawn(struct worker *w, const char *token, int host_key, struct err
 	s.fd[SSH_SPAWN_HOST_KEY] = host_key;
 	s.fd[SSH_SPAWN_LISTENER] = o->listener;
 	s.fd[SSH_SPAWN_PARENT] = w->all->pipe[0];
+	s.fd[SSH_SPAWN_PENALTIES] = w->all->penalties;
 	if ((s.fd[SSH_SPAWN_TOKEN] = ssh_spawn_lend(token, strlen(token), err)) < 0)
 		return -1;
 	w->pidfd = ssh_spawn(&s, &w->pid, err);
@@ -210,6 +213,8 @@ static void free_all(struct ssh_workers *all)
 	for (int i = 0; i < 2; i++)
 		if (all->pipe[i] >= 0)
 			close(all->pipe[i]);
+	if (all->penalties >= 0)
+		close(all->penalties);
 	free(all);
 }
 
@@ -237,7 +242,7 @@ struct ssh_workers *ssh_workers_create(const struct ssh_workers_options *opt, st
 		return NULL;
 	}
 	all->opt = *opt;
-	all->pipe[0] = all->pipe[1] = -1;
+	all->pipe[0] = all->pipe[1] = all->penalties = -1;
 	if (!copy_strings(&all->opt) || !make_workers(all)) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		free_all(all);
@@ -245,6 +250,10 @@ struct ssh_workers *ssh_workers_create(const struct ssh_workers_options *opt, st
 	}
 	if (pipe2(all->pipe, O_CLOEXEC) != 0) {
 		err_sys(err, errno, "make a pipe");
+		free_all(all);
+		return NULL;
+	}
+	if ((all->penalties = ssh_spawn_share(err)) < 0) {
 		free_all(all);
 		return NULL;
 	}

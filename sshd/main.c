@@ -318,6 +318,17 @@ static int exempt(struct penalties *p, const struct config_list_value *list, str
 	return 0;
 }
 
+static int make_penalties(struct process *p, const struct options *o, struct err *err)
+{
+	int fd = o->penalties_fd != 0 ? (int)o->penalties_fd : -1;
+
+	if ((p->sshd.penalties = penalties_create(fd, err)) == NULL)
+		return o->penalties_fd != 0 ? err_wrap(err, "--penalties-fd") : -1;
+	if (fd >= 0)
+		close(fd);
+	return exempt(p->sshd.penalties, &o->exempt, err);
+}
+
 /* Nothing more is opened from here. What looks names up loads its parts when it is first
  * asked, so that is done before. */
 static int harden(const char *gateway, struct err *err)
@@ -334,15 +345,14 @@ static int harden(const char *gateway, struct err *err)
 
 static int start(struct process *p, const struct options *o, struct err *err)
 {
-	const int kept[] = { (int)o->listen_fd, (int)o->parent_fd, -1 };
+	const int kept[] = { (int)o->listen_fd, (int)o->parent_fd, (int)o->penalties_fd, -1 };
 
 	/* The files may be named by inherited descriptors, which are closed after. */
 	if (read_token(p, o->token_file, err) != 0 || read_host_key(p, o, err) != 0)
 		return -1;
 	harden_early(kept);
 	if ((p->sshd.loop = loop_create(0, err)) == NULL || make_timers(p, err) != 0 ||
-	    (p->sshd.penalties = penalties_create(err)) == NULL ||
-	    exempt(p->sshd.penalties, &o->exempt, err) != 0)
+	    make_penalties(p, o, err) != 0)
 		return -1;
 	if (watch_parent(p, o, err) != 0 || reach_gateway(p, o, err) != 0 ||
 	    listen_at(p, o, err) != 0)

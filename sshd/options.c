@@ -29,6 +29,8 @@ static const struct config_key keys[] = {
 	    "instead: a listening socket that is open already"),
 	OPTION("parent-fd", NULL, "N", config_uint, parent_fd, NULL,
 	    "a pipe: when its other end is closed, this process ends"),
+	OPTION("penalties-fd", NULL, "N", config_uint, penalties_fd, NULL,
+	    "a memory file, in which processes share what they know of sources that failed"),
 	OPTION("ca-file", NULL, "FILE", config_string, ca_file, NULL,
 	    "whose certificates to trust, for https"),
 	OPTION("startups", "TOWLINE_SSHD_STARTUPS", "START:RATE:FULL", config_string, startups,

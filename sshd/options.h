@@ -16,7 +16,7 @@
 struct options {
 	char *gateway, *endpoint_id, *token_file, *host_key, *ca_file;
 	char *listen, *startups, *log_level_text, *log_format_text;
-	unsigned listen_fd, parent_fd; /* 0: none */
+	unsigned listen_fd, parent_fd, penalties_fd; /* 0: none */
 	struct config_list_value exempt;
 	uint64_t rekey_bytes;
 	struct sshd_limits limits;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/map.h"
 #include "base/text.h"
 
 /* An address as 16 bytes; IPv4 is mapped into IPv6. */
@@ -14,14 +13,8 @@ struct source {
 	uint8_t bytes[16];
 };
 
-#define V4_BITS  96 /* before an IPv4 address */
-#define V6_PART  8  /* bytes of an IPv6 address that make its source */
-#define KEY_SIZE (2 * sizeof(struct source) + 1)
-
-struct entry {
-	char key[KEY_SIZE];
-	uint64_t until_ms;
-};
+#define V4_BITS 96 /* before an IPv4 address */
+#define V6_PART 8  /* bytes of an IPv6 address that make its source */
 
 struct network {
 	struct source source;
@@ -29,7 +22,7 @@ struct network {
 };
 
 struct penalties {
-	struct map *map; /* of entries */
+	struct penalty_table *table;
 	struct network exempt[PENALTY_EXEMPT_MAX];
 	size_t exempt_count;
 };
@@ -85,39 +78,38 @@ static bool is_exempt(const struct penalties *p, const struct source *s)
 	return false;
 }
 
-static void key_of(struct source s, char key[static KEY_SIZE])
+/*
+ * Its number in the table: the network of an IPv6 address, or the IPv4 address itself, which
+ * is none of a network that anybody could be in (RFC 4291, section 2.4). 0 is no number there.
+ */
+static uint64_t number_of(const struct source *s)
 {
-	if (!is_v4(&s))
-		memset(s.bytes + V6_PART, 0, sizeof(s.bytes) - V6_PART);
-	text_hex(s.bytes, sizeof(s.bytes), key);
+	const uint8_t *from = is_v4(s) ? s->bytes + V4_BITS / 8 : s->bytes;
+	size_t len = is_v4(s) ? sizeof(s->bytes) - V4_BITS / 8 : V6_PART;
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < len; i++)
+		number = number << 8 | from[i];
+	return number != 0 ? number : 1;
 }
 
-struct penalties *penalties_create(struct err *err)
+struct penalties *penalties_create(int fd, struct err *err)
 {
 	struct penalties *p = calloc(1, sizeof(*p));
 
-	if (p != NULL && (p->map = map_create()) != NULL)
+	if (p == NULL)
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	else if ((p->table = penalty_table_open(fd, err)) != NULL)
 		return p;
 	free(p);
-	err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	return NULL;
-}
-
-static bool drop_entry(void *cookie, const char *key, void *value)
-{
-	struct penalties *p = cookie;
-
-	map_remove(p->map, key);
-	free(value);
-	return true;
 }
 
 void penalties_free(struct penalties *p)
 {
 	if (p == NULL)
 		return;
-	map_each(p->map, drop_entry, p);
-	map_free(p->map);
+	penalty_table_close(p->table);
 	free(p);
 }
 
@@ -155,82 +147,25 @@ int penalties_exempt(struct penalties *p, const char *network, struct err *err)
 	return 0;
 }
 
-struct search {
-	uint64_t now_ms;
-	struct entry *first; /* the one that is free first */
-};
-
-static bool compare_entry(void *cookie, const char *key, void *value)
-{
-	struct search *s = cookie;
-	struct entry *e = value;
-
-	(void)key;
-	if (s->first == NULL || e->until_ms < s->first->until_ms)
-		s->first = e;
-	return s->first->until_ms > s->now_ms; /* one that is free already will do */
-}
-
-static void make_room(struct penalties *p, uint64_t now_ms)
-{
-	struct search s = { .now_ms = now_ms };
-
-	if (map_count(p->map) < PENALTY_SOURCES_MAX)
-		return;
-	map_each(p->map, compare_entry, &s);
-	map_remove(p->map, s.first->key);
-	free(s.first);
-}
-
-/* NULL: no memory; who cannot be remembered goes unpunished. */
-static struct entry *entry_for(struct penalties *p, const char *key, uint64_t now_ms)
-{
-	struct entry *e = map_get(p->map, key);
-
-	if (e != NULL)
-		return e;
-	make_room(p, now_ms);
-	if ((e = calloc(1, sizeof(*e))) == NULL)
-		return NULL;
-	memcpy(e->key, key, sizeof(e->key));
-	if (map_put(p->map, key, e) == 0)
-		return e;
-	free(e);
-	return NULL;
-}
-
 void penalties_add(
     struct penalties *p, const struct sockaddr *sa, enum penalty kind, uint64_t now_ms)
 {
 	struct source source;
-	char key[KEY_SIZE];
 
-	if (kind == PENALTY_NONE || !source_of(sa, &source) || is_exempt(p, &source))
-		return;
-	key_of(source, key);
-	struct entry *e = entry_for(p, key, now_ms);
-	if (e == NULL)
-		return;
-	if (e->until_ms < now_ms)
-		e->until_ms = now_ms;
-	e->until_ms += costs_ms[kind];
-	if (e->until_ms > now_ms + PENALTY_MAX_MS)
-		e->until_ms = now_ms + PENALTY_MAX_MS;
+	if (kind != PENALTY_NONE && source_of(sa, &source) && !is_exempt(p, &source))
+		penalty_table_add(
+		    p->table, number_of(&source), now_ms, costs_ms[kind], now_ms + PENALTY_MAX_MS);
 }
 
 bool penalties_refuse(struct penalties *p, const struct sockaddr *sa, uint64_t now_ms)
 {
 	struct source source;
-	char key[KEY_SIZE];
 
-	if (!source_of(sa, &source))
-		return false;
-	key_of(source, key);
-	const struct entry *e = map_get(p->map, key);
-	return e != NULL && e->until_ms > now_ms + PENALTY_MIN_MS;
+	return source_of(sa, &source) &&
+	    penalty_table_until(p->table, number_of(&source)) > now_ms + PENALTY_MIN_MS;
 }
 
 size_t penalties_count(const struct penalties *p)
 {
-	return map_count(p->map);
+	return penalty_table_count(p->table);
 }

@@ -3,7 +3,8 @@
  *
  * Each fault adds seconds, by its kind. While a source has more than PENALTY_MIN_MS before
  * it, its connections are closed unread; so one fault is forgiven and a row of them is
- * not. A source is an IPv4 address, or an IPv6 network of 64 bits. One thread.
+ * not. A source is an IPv4 address, or an IPv6 network of 64 bits. Processes that share a
+ * table share what they know of sources.
  */
 #ifndef SSHD_PENALTY_H
 #define SSHD_PENALTY_H
@@ -14,11 +15,11 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "sshd/penalty_table.h"
 
-#define PENALTY_SOURCES_MAX 16384 /* remembered; when more come, the one that is free first goes */
-#define PENALTY_MIN_MS      15000
-#define PENALTY_MAX_MS      600000 /* no source waits longer */
-#define PENALTY_EXEMPT_MAX  64
+#define PENALTY_MIN_MS     15000
+#define PENALTY_MAX_MS     600000 /* no source waits longer */
+#define PENALTY_EXEMPT_MAX 64
 
 enum penalty {
 	PENALTY_NONE,
@@ -30,7 +31,8 @@ enum penalty {
 
 struct penalties;
 
-struct penalties *penalties_create(struct err *);
+/* ${fd}: as for penalty_table_open(). */
+struct penalties *penalties_create(int fd, struct err *);
 void penalties_free(struct penalties *); /* NULL is legal */
 
 /* "192.0.2.0/24", "::1": never punished. INVALID_ARGUMENT names what is none. */

@@ -143,6 +143,34 @@ def test_all_killed(gateway):
     assert banner(made).startswith(b"SSH-2.0-")
 
 
+def failures(made, source, tries):
+    """How many connections were let in, of one that speaks no SSH."""
+    let_in = 0
+    for _ in range(tries):
+        with socket.create_connection((made.host, made.port), 10, source_address=(source, 0)) as connection:
+            if connection.recv(64):
+                let_in += 1
+                connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                with contextlib.suppress(ConnectionResetError):
+                    while connection.recv(4096):
+                        pass
+    return let_in
+
+
+def test_source_that_fails_has_no_more_tries_with_two_workers(gateway):
+    """Nor with one that is new; others are let in."""
+    made = ssh_sessions.Sessions(gateway).create()
+    wait_until(lambda: attending(gateway) == 2, 10, "both attend")
+    assert failures(made, "127.0.0.9", 40) == 4  # of 5 s each: more than 15 s
+    before = workers(gateway)
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(workers(gateway)) == 2 and workers(gateway) != before, 10, "others are there")
+    wait_until(lambda: attending(gateway) == 2, 10, "both attend")
+    assert failures(made, "127.0.0.9", 10) == 0
+    assert failures(made, "127.0.0.10", 1) == 1
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_end_with_the_gateway(gateway, end):
     made = ssh_sessions.Sessions(gateway).create()
