@@ -148,7 +148,7 @@ BAD = {
     "a file within a file": large(b"x", 9) * 2,
     "done within a file": large(b"x", 9) + record(DONE, counts(1)),
     "a hole of no file": record(HOLE, number(1)),
-    "too long a hole": large(b"x", 1 << 40) + record(HOLE, number((64 << 20) + 1)),
+    "too long a hole": large(b"x", 1 << 40, 2) + record(HOLE, number((64 << 20) + 1)),
     "a file of a kind that is not known": large(b"x", 9, 8),
     "a range of no file": ranged(b"x", 0, 10, 0),
     "a range behind the end": ranged(b"x", 20, 10, 2),
