@@ -130,8 +130,7 @@ static uint8_t *pack(const ProtobufCMessage *request, size_t *len)
 
 	if (copy != NULL) {
 		memcpy(copy, request, size);
-		raw_path_give(copy);
-		packed = codec_pack_new(copy, len);
+		packed = raw_path_pack(copy, copy, len);
 	}
 	free(copy);
 	return packed;

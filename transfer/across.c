@@ -202,10 +202,11 @@ static const struct framed_ops put_ops = {
 	.opened = call_opened,
 };
 
-static int send_message(struct framed *call, const ProtobufCMessage *m, struct err *err)
+/* ${named} is what in it has paths. */
+static int send_message(struct framed *call, const void *m, void *named, struct err *err)
 {
 	size_t len;
-	uint8_t *packed = codec_pack_new(m, &len);
+	uint8_t *packed = raw_path_pack(m, named, &len);
 
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -278,14 +279,13 @@ static int begin_put(struct across *a, struct err *err)
 		describe(a, &m, &mtime);
 	if (a->left.durable > 0)
 		go_on(a, &m, &digest);
-	raw_path_give(&m);
 	q.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
 	q.metadata = &m;
 	a->begun = true;
 	a->result.resumed = a->left.durable;
 	if (call(a, "/openshell.v1.OpenShell/UploadFile", &put_ops, &a->put, err) != 0)
 		return -1;
-	return send_message(a->put, &q.base, err);
+	return send_message(a->put, &q, &m, err);
 }
 
 /* From the source. */
@@ -470,8 +470,7 @@ static int begin_get(struct across *a, struct err *err)
 		q.workspace_scope = &scope;
 	if (call(a, "/openshell.v1.OpenShell/DownloadFile", &get_ops, &a->get, err) != 0)
 		return -1;
-	raw_path_give(&q);
-	if (send_message(a->get, &q.base, err) != 0) {
+	if (send_message(a->get, &q, &q, err) != 0) {
 		drop(&a->get, err);
 		return -1;
 	}

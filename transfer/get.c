@@ -218,8 +218,7 @@ static int send_request(struct transfer *t, const char *const *exclude, struct e
 	q.length = t->length;
 	if (t->workspace[0] != '\0')
 		q.workspace_scope = &scope;
-	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
+	uint8_t *packed = raw_path_pack(&q, &q, &len);
 	if (packed == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	int r = framed_send(t->call, packed, len);

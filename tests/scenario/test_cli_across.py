@@ -78,6 +78,9 @@ def test_a_tree(two):
     assert picture(two.other / "tree") == picture(tree)
     done = two("cp", "--exclude=*.c", "--exclude", "d", "box:tree", "other:some")
     assert "1 skipped by patterns" in done.err and not (two.other / "some/d").exists()
+    (tree / os.fsdecode(b"no\xff")).touch()
+    two("cp", "--exclude", os.fsdecode(b"*\xff"), "--exclude", "d", "box:tree", "other:more")
+    assert not (two.other / "more/d").exists() and not (two.other / "more" / os.fsdecode(b"no\xff")).exists()
     (two.workdir / "nothing/d").mkdir(parents=True)
     assert "no file" in two("cp", "box:nothing", "other:", code=1).err
 

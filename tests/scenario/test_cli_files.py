@@ -163,9 +163,11 @@ def test_what_is_no_place_in_a_sandbox(box, command):
 
 
 def test_watch(tree):
-    process = tree.popen("watch", "-R", "box:d", "--exclude", "*.tmp", stdin=subprocess.DEVNULL)
+    patterns = ("--exclude", "*.tmp", "--exclude", os.fsdecode(b"*\xff"))
+    process = tree.popen("watch", "-R", "box:d", *patterns, stdin=subprocess.DEVNULL)
     assert process.stderr.readline() == b"watching box:d\n"
     (tree.workdir / "d/x.tmp").touch()
+    (tree.workdir / "d" / os.fsdecode(b"x\xff")).touch()
     (tree.workdir / "d/new\x1b").touch()
     assert process.stdout.readline() == b"created  d/new\\x1b\n"
     (tree.workdir / "d/new\x1b").rename(tree.workdir / "d/sub/other")

@@ -458,6 +458,19 @@ def test_what_is_excluded_is_left_alone(pair):
     assert pair.up or "d: kept" in done.err
 
 
+def test_patterns_of_any_bytes(pair):
+    """Their order counts, as ever."""
+    for name in (b"one\xff.o", b"two\xff.o", b"\xe9", "é".encode(), b"f"):
+        (pair.source / os.fsdecode(name)).write_text("new")
+    pair.target.mkdir()
+    (pair.target / os.fsdecode(b"old\xff.o")).write_text("kept")
+    (pair.target / os.fsdecode(b"\xe9\xe9")).write_text("gone")
+    flags = [word for pattern in (b"*\xff.o", b"!two*", b"\xe9") for word in ("-x", os.fsdecode(pattern))]
+    for _ in range(2):
+        assert pair("--delete", *flags)["failed"] == 0
+        assert {os.fsencode(p) for p in picture(pair.target)} == {b"old\xff.o", b"two\xff.o", "é".encode(), b"f"}
+
+
 def test_links_do_not_lead_out(pair):
     """Neither what is written nor what is deleted goes by way of a link."""
     outside = pair.box.folder / "outside"

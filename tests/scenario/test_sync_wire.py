@@ -627,6 +627,16 @@ def test_a_sandbox_of_another_protocol(protocol, tmp_path):
         assert list((cli.here / "tree").iterdir()) == []
 
 
+def test_a_sandbox_that_cannot_leave_out_what_is_no_text(tmp_path):
+    """It is not asked to: it would delete what the pattern keeps."""
+    with lying(small(b"f", b"x") + record(DONE, counts(1, 1)), tmp_path, 1) as cli:
+        (cli.here / "tree").mkdir()
+        for words in (("box:tree", "tree"), ("tree", "box:tree")):
+            done = cli("sync", "--delete", "--exclude", os.fsdecode(b"\xff"), *words, code=1)
+            assert "the sandbox syncs by protocol 1, and this program by 2 to 2" in done.err
+        assert list((cli.here / "tree").iterdir()) == []
+
+
 def test_a_source_that_writes_where_it_should_not(tmp_path):
     """By way of links it has made, or that are there; a link out is not made at all."""
     out = tmp_path / "out"

@@ -262,6 +262,25 @@ def test_gitignore_above(box):
     assert (box.workdir / "a.log").exists()
 
 
+def test_exclude_of_any_bytes(box):
+    top = box.here / "tree"
+    top.mkdir()
+    for name in (b"one\xff.o", b"two\xff.o", b"\xe9", "é".encode(), b"f"):
+        (top / os.fsdecode(name)).write_text("x")
+    flags = [word for pattern in (b"*\xff.o", b"!two*", b"\xe9") for word in ("--exclude", os.fsdecode(pattern))]
+    wanted = {b"two\xff.o", "é".encode(), b"f"}
+
+    def names(folder):
+        return {os.fsencode(p.name) for p in folder.iterdir()}
+
+    box("cp", *flags, "tree", "box:up")
+    assert names(box.workdir / "up") == wanted
+    box("cp", "tree", "box:all")
+    box("cp", *flags, "box:all", "down")
+    assert names(box.here / "down") == wanted
+    assert len(box("ls", *flags, "box:all").out.splitlines()) == 3
+
+
 def test_exclude(box):
     make_tree(box.here / "tree")
     done = box(*UP, "--exclude", "/d/", "--exclude=hard", "tree")

@@ -32,6 +32,7 @@ struct sync {
 	struct rpc_client *client;
 	char *sandbox, *workspace, *local;
 	bool download, dry_run;
+	uint32_t oldest; /* protocol that will do */
 	const struct sync_ops *ops;
 	void *cookie;
 	struct sync_team *team;
@@ -220,9 +221,9 @@ static void refuse_protocol(struct sync *s, uint32_t theirs)
 	struct err err;
 
 	err_set(&err, GRPC_FAILED_PRECONDITION,
-	    "the sandbox syncs by protocol %" PRIu32
-	    ", and this program by %d to %d; use programs of one version",
-	    theirs, SYNC_PROTOCOL_OLDEST, SYNC_PROTOCOL);
+	    "the sandbox syncs by protocol %" PRIu32 ", and this program by %" PRIu32
+	    " to %d; use programs of one version",
+	    theirs, s->oldest, SYNC_PROTOCOL);
 	fail(s, &err);
 }
 
@@ -236,7 +237,7 @@ static void call_message(void *cookie, const uint8_t *message, size_t len)
 	uint32_t theirs = response != NULL ? response->protocol : 0;
 
 	codec_free(response);
-	t->answered = theirs >= SYNC_PROTOCOL_OLDEST && theirs <= SYNC_PROTOCOL;
+	t->answered = theirs >= t->sync->oldest && theirs <= SYNC_PROTOCOL;
 	if (!t->answered)
 		refuse_protocol(t->sync, theirs);
 	else if (theirs >= SYNC_PROTOCOL_RANGES && t->sync->wanted > 1)
@@ -329,14 +330,16 @@ static int send_init(
 	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
 	scope.workspace = t->sync->workspace;
 	init->sandbox = t->sync->sandbox;
-	init->protocol = SYNC_PROTOCOL_OLDEST;
 	init->newest = SYNC_PROTOCOL;
 	if (t->sync->workspace[0] != '\0')
 		init->workspace_scope = &scope;
 	request.payload_case = TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT;
 	request.init = init;
-	raw_path_give(init);
-	uint8_t *packed = codec_pack_new(&request.base, len);
+	/* Who does not know of them would not leave out what they name. */
+	if (raw_path_has_lists(init))
+		t->sync->oldest = SYNC_PROTOCOL_RAW_EXCLUDE;
+	init->protocol = t->sync->oldest;
+	uint8_t *packed = raw_path_pack(&request, init, len);
 	int result = packed != NULL && framed_send(t->call, packed, *len) == 0
 	    ? 0
 	    : err_set(err, GRPC_RESOURCE_EXHAUSTED, "the request could not be sent");
@@ -423,10 +426,6 @@ static int check_request(const struct sync_request *r, struct err *err)
 {
 	if (r->local[0] == '\0' || r->remote[0] == '\0')
 		return err_set(err, GRPC_INVALID_ARGUMENT, "an empty path; \".\" is a directory");
-	for (size_t i = 0; i < count_of(r->exclude); i++)
-		if (!guard_is_text(r->exclude[i], strlen(r->exclude[i])))
-			return err_set(err, GRPC_INVALID_ARGUMENT, "the pattern %s is not UTF-8",
-			    r->exclude[i]);
 	return 0;
 }
 
@@ -443,6 +442,7 @@ static struct sync *create(struct loop *loop, const struct sync_request *r, stru
 	s->client = r->client;
 	s->download = r->download;
 	s->dry_run = r->dry_run;
+	s->oldest = SYNC_PROTOCOL_OLDEST;
 	s->ops = r->ops;
 	s->cookie = r->cookie;
 	s->wanted = r->streams < SYNC_STREAMS_MAX ? r->streams : SYNC_STREAMS_MAX;

@@ -26,9 +26,10 @@
 
 /* Of the records: the newest, and the oldest that is spoken too. SyncTreeInit says both, and
  * the answer to it which it is. */
-#define SYNC_PROTOCOL        2
-#define SYNC_PROTOCOL_OLDEST 1
-#define SYNC_PROTOCOL_RANGES 2 /* from this one on a large file can go in ranges */
+#define SYNC_PROTOCOL             2
+#define SYNC_PROTOCOL_OLDEST      1
+#define SYNC_PROTOCOL_RANGES      2 /* from this one on a large file can go in ranges */
+#define SYNC_PROTOCOL_RAW_EXCLUDE 2 /* and patterns be no UTF-8 */
 
 enum sync_type {
 	/* From the target. */

@@ -94,12 +94,95 @@ static void bytes_replace_text(void **state)
 	codec_free(m);
 }
 
+/* A list through bytes: it is as before, and comes out so. */
+static Towline__V1__ListDirectoryRequest *pass_list(
+    char **list, size_t count, bool *raw, struct err *err)
+{
+	Towline__V1__ListDirectoryRequest q = TOWLINE__V1__LIST_DIRECTORY_REQUEST__INIT, *m;
+	size_t len;
+
+	q.path = (char *)"\xff";
+	q.exclude = list;
+	q.n_exclude = count;
+	*raw = raw_path_has_lists(&q);
+	uint8_t *packed = raw_path_pack(&q, &q, &len);
+	assert_ptr_equal(q.exclude, list);
+	assert_int_equal(q.n_exclude, count);
+	assert_int_equal(q.n_raw_exclude, 0);
+	assert_null(q.raw_exclude);
+	assert_string_equal(q.path, "\xff");
+	m = packed == NULL
+	    ? NULL
+	    : codec_unpack(&towline__v1__list_directory_request__descriptor, packed, len, NULL);
+	free(packed);
+	if (m == NULL)
+		return NULL;
+	assert_int_equal(*raw ? m->n_raw_exclude : m->n_exclude, count);
+	if (raw_path_take(m, err) == 0)
+		return m;
+	codec_free(m);
+	return NULL;
+}
+
+/* All of it goes in the one or in the other, in its order. */
+static void lists_of_any_bytes_pass(void **state)
+{
+	static char *lists[][3] = { { (char *)"a", (char *)"!\xc3\xbc", (char *)"" },
+		{ (char *)"a", (char *)"!\xff", (char *)"" },
+		{ (char *)"\xc3", (char *)"b", (char *)"c" } };
+	struct err err = { 0 };
+	bool raw;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		for (size_t count = 0; count <= 3; count++) {
+			Towline__V1__ListDirectoryRequest *m =
+			    pass_list(lists[i], count, &raw, &err);
+
+			assert_non_null(m);
+			assert_int_equal(raw, (i == 1 && count >= 2) || (i == 2 && count >= 1));
+			assert_int_equal(m->n_exclude, count);
+			assert_int_equal(m->n_raw_exclude, 0);
+			for (size_t k = 0; k < count; k++)
+				assert_string_equal(m->exclude[k], lists[i][k]);
+			assert_string_equal(m->path, "\xff");
+			codec_free(m);
+		}
+}
+
+/* Of both the bytes count, and a NUL in any of them is told. */
+static void lists_of_bytes_replace_texts(void **state)
+{
+	static const uint8_t both[] = "\x2a\x03old\x2a\x02xx\x3a\x03n\xffw\x3a\x00";
+	static const uint8_t nul[] = "\x2a\x03old\x3a\x01n\x3a\x03n\0w\x3a\x01z";
+	const ProtobufCMessageDescriptor *type = &towline__v1__list_directory_request__descriptor;
+	struct err err = { 0 };
+
+	(void)state;
+	Towline__V1__ListDirectoryRequest *m = codec_unpack(type, both, sizeof(both) - 1, NULL);
+	assert_non_null(m);
+	assert_int_equal(raw_path_take(m, &err), 0);
+	assert_int_equal(m->n_exclude, 2);
+	assert_string_equal(m->exclude[0], "n\xffw");
+	assert_string_equal(m->exclude[1], "");
+	codec_free(m);
+	m = codec_unpack(type, nul, sizeof(nul) - 1, NULL);
+	assert_non_null(m);
+	assert_int_equal(raw_path_take(m, &err), -1);
+	assert_int_equal(err.code, GRPC_INVALID_ARGUMENT);
+	assert_non_null(strstr(err.text, "raw_exclude"));
+	codec_free(m);
+}
+
 static void pass_or_not(void *cookie)
 {
+	static char *list[] = { (char *)"a", (char *)"\xff" };
 	struct err err = { 0 };
+	bool raw;
 
 	(void)cookie;
 	codec_free(pass("\xff", "\xfe", &err));
+	codec_free(pass_list(list, 2, &raw, &err));
 	assert_true(err.code == GRPC_OK || err.code == GRPC_RESOURCE_EXHAUSTED);
 }
 
@@ -115,6 +198,8 @@ int main(void)
 		cmocka_unit_test(any_bytes_pass),
 		cmocka_unit_test(text_stays_text),
 		cmocka_unit_test(bytes_replace_text),
+		cmocka_unit_test(lists_of_any_bytes_pass),
+		cmocka_unit_test(lists_of_bytes_replace_texts),
 		cmocka_unit_test(memory_may_be_short),
 	};
 
