@@ -59,7 +59,10 @@ struct transfer_put {
 	unsigned restarts; /* from the beginning */
 
 	enum transfer_exists exists;
-	bool hashed, probing, differs; /* SKIP_IF_SAME */
+	bool probing, differs; /* SKIP_IF_SAME */
+	bool hashed;           /* the local file is, ${promised} */
+	bool promises;         /* that digest; what was there already is verified with it */
+	bool promise_refused;  /* by a supervisor that knows no adds_digest */
 	uint64_t hashed_to;
 	struct digest *hash;
 	uint8_t promised[DIGEST_SIZE];

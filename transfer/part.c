@@ -220,16 +220,19 @@ static int open_journal(struct part *p, const char *target, struct err *err)
 	return err_set(err, GRPC_ABORTED, "%s: its journal is being changed", target);
 }
 
-int part_check(
-    const struct part *p, const char *target, const struct journal *wanted, struct err *err)
+int part_check(struct part *p, const char *target, const struct journal *wanted, struct err *err)
 {
-	const struct journal *had = &p->state;
+	struct journal *had = &p->state;
 
 	if (had->size_known != wanted->size_known || had->size != wanted->size)
 		return err_set(err, GRPC_FAILED_PRECONDITION,
 		    "%s: this upload_id was begun with a size of %" PRIu64 " bytes, not %" PRIu64
 		    "; take another, or abort it",
 		    target, had->size, wanted->size);
+	if (wanted->adds_promise && had->promise == 0) {
+		had->promise = wanted->promise;
+		memcpy(had->expected, wanted->expected, sizeof(had->expected));
+	}
 	if (had->promise != wanted->promise ||
 	    memcmp(had->expected, wanted->expected, sizeof(had->expected)) != 0)
 		return err_set(err, GRPC_FAILED_PRECONDITION,
@@ -256,10 +259,6 @@ static int take_up(struct part *p, int dir, const char *target, const struct jou
 	p->state = known ? j : *wanted;
 	p->named = known && ranges_end(&j.durable) > 0;
 	p->state.boot = wanted->boot;
-	if (wanted->adds_promise && p->state.promise == 0) {
-		p->state.promise = wanted->promise;
-		memcpy(p->state.expected, wanted->expected, sizeof(p->state.expected));
-	}
 	return part_check(p, target, wanted, err);
 }
 

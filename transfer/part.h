@@ -47,8 +47,9 @@ int part_resume(struct part *, int dir, const char *target, const struct journal
 int part_join(
     struct part *, int dir, const char *target, const struct journal *wanted, struct err *);
 
-/* Whether ${wanted} is what it was begun with: FAILED_PRECONDITION. */
-int part_check(const struct part *, const char *target, const struct journal *wanted, struct err *);
+/* Whether ${wanted} is what it was begun with: FAILED_PRECONDITION. One that was begun without
+ * a promise has ${wanted}'s from then on, if that is to be added. */
+int part_check(struct part *, const char *target, const struct journal *wanted, struct err *);
 
 /* What has been written becomes durable; part_note() says so of a range in the journal, and
  * part_unnote() takes it back. May run while others write. */

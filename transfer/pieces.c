@@ -111,8 +111,7 @@ static void take_off_board(struct pieces_work *w)
 
 /* Who may join. With the lock held. */
 
-static int check_writer(
-    const struct pieces_work *w, const struct pieces_wanted *wanted, struct err *err)
+static int check_writer(struct pieces_work *w, const struct pieces_wanted *wanted, struct err *err)
 {
 	if (w->writer == wanted->begun.writer && strcmp(w->part.state.id, wanted->begun.id) == 0)
 		return part_check(&w->part, wanted->target, &wanted->begun, err);

@@ -28,6 +28,8 @@
 #define HASH_TURN  ((uint64_t)64 << 20)
 
 static void start(struct transfer *);
+static void send_it(struct transfer *);
+static void end_pieces(struct transfer *);
 
 /* The call. */
 
@@ -47,7 +49,7 @@ static void flow_ended(void *cookie, const struct err *err)
 	t->result.skipped = r.skipped;
 	t->result.ignored = r.ignored;
 	t->result.failed = r.failed;
-	memcpy(t->result.digest, r.digest, DIGEST_SIZE);
+	memcpy(t->result.digest, t->put.promises ? t->put.promised : r.digest, DIGEST_SIZE);
 	if (copy.code != GRPC_OK && t->recursive)
 		err_wrap(&copy, "%s", t->local);
 	if (copy.code != GRPC_OK && !r.complete)
@@ -181,7 +183,7 @@ static int start_file(struct transfer *t, const struct flow_env *env, struct err
 	uint64_t size = (uint64_t)t->put.st.st_size, from = t->put.from;
 	struct outflow_range range = { .offset = t->put.base + from,
 		.bytes = size - from,
-		.prefix = t->put.compared ? 0 : from };
+		.prefix = t->put.compared || t->put.promises ? 0 : from };
 	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)
@@ -247,6 +249,58 @@ static void note_doubt(struct transfer *t)
 		p->doubtful = true;
 }
 
+static void promised(struct job *job)
+{
+	struct transfer *t = (struct transfer *)job;
+	struct transfer_put *p = &t->put;
+
+	t->working = false;
+	p->hashed = p->hashed_to == (uint64_t)p->st.st_size;
+	if (p->hashed)
+		digest_value(p->hash, p->promised);
+	if (t->err.code != GRPC_OK)
+		transfer_check_done(t);
+	else if (p->writer != 0 && p->from == (uint64_t)p->st.st_size)
+		end_pieces(t);
+	else
+		send_it(t);
+}
+
+/* What was there already, or was sent to be compared and was not, is verified before the file
+ * is put in its place: so the local one is read first, once in a command. True: it is being
+ * read, or that has failed. */
+static bool promise_first(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+	struct err err = { 0 };
+
+	if (p->durable.count == 0 || p->promise_refused || p->id[0] == '\0')
+		return false;
+	p->promises = p->hashed;
+	if (p->hashed)
+		return false;
+	if (transfer_submit(t, transfer_run_hash, promised, &err) != 0)
+		transfer_fail(t, &err);
+	return true;
+}
+
+/* All is durable: it is put in its place. */
+static void end_pieces(struct transfer *t)
+{
+	struct err err = { 0 };
+
+	if (!t->put.compared && promise_first(t))
+		return;
+	if (!transfer_has_client(t, &err)) {
+		refuse(t, &err);
+		transfer_check_done(t);
+	} else if (start_call(t, &err) != 0) {
+		transfer_fail(t, &err);
+	} else {
+		transfer_check_done(t);
+	}
+}
+
 static void after_pieces(struct transfer *t, const struct err *why, bool refused)
 {
 	struct err err = *why;
@@ -263,21 +317,16 @@ static void after_pieces(struct transfer *t, const struct err *why, bool refused
 	}
 	t->put.from = (uint64_t)t->put.st.st_size;
 	t->put.compared = t->put.durable.count == 0 && !t->put.whole;
-	if (!transfer_has_client(t, &err)) {
-		refuse(t, &err);
-		transfer_check_done(t);
-	} else if (start_call(t, &err) != 0) {
-		transfer_fail(t, &err);
-	} else {
-		transfer_check_done(t);
-	}
+	end_pieces(t);
 }
 
 static void send_it(struct transfer *t)
 {
 	struct err err = { 0 };
-	bool pieces = put_pieces_are_wanted(t);
 
+	if (promise_first(t))
+		return;
+	bool pieces = put_pieces_are_wanted(t);
 	if ((pieces ? put_pieces_start(t, after_pieces, &err) : start_call(t, &err)) != 0)
 		transfer_fail(t, &err);
 	else
@@ -496,7 +545,7 @@ static void begin_anew(struct transfer *t)
 {
 	err_clear(&t->err);
 	t->answered = false;
-	t->put.refused = t->put.asking = t->put.compared = false;
+	t->put.refused = t->put.asking = t->put.compared = t->put.promises = false;
 	t->put.tried = true;
 }
 
@@ -525,7 +574,15 @@ static bool is_other_way(struct transfer *t)
 {
 	struct transfer_put *p = &t->put;
 
-	if (p->writer == 0 || !p->refused)
+	if (!p->refused)
+		return false;
+	if (t->err.code == GRPC_FAILED_PRECONDITION && p->promises && !p->promise_refused) {
+		p->promise_refused = true;
+		return true;
+	}
+	if (t->err.code == GRPC_DATA_LOSS && p->promises && p->restarts++ == 0)
+		return true; /* what was there was damaged, and is gone */
+	if (p->writer == 0)
 		return false;
 	if ((t->err.code == GRPC_OUT_OF_RANGE || (t->err.code == GRPC_DATA_LOSS && p->doubtful)) &&
 	    !p->one_stream) {

@@ -8,6 +8,14 @@
 #include "transfer/client_transfer.h"
 #include "transfer/raw_path.h"
 
+static void give_digest(
+    Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest, struct transfer_put *p)
+{
+	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
+	digest->value = (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = p->promised };
+	m->digest = digest;
+}
+
 static void promise(
     Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest, struct transfer_put *p)
 {
@@ -16,9 +24,7 @@ static void promise(
 	if (!p->probing)
 		return;
 	m->if_exists = TOWLINE__V1__IF_EXISTS__IF_EXISTS_SKIP_IF_SAME;
-	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
-	digest->value = (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = p->promised };
-	m->digest = digest;
+	give_digest(m, digest, p);
 }
 
 int transfer_send_metadata(
@@ -53,6 +59,10 @@ int transfer_send_metadata(
 		m.upload_id = t->put.id;
 		m.offset = t->put.from;
 		m.writer = t->put.compared ? t->put.writer : 0;
+		if (t->put.promises) {
+			give_digest(&m, &digest, &t->put);
+			m.adds_digest = true;
+		}
 	}
 	if (piece != NULL) {
 		m.offset = piece->begin;

@@ -176,9 +176,9 @@ static int check_resuming(const Openshell__V1__UploadFileMetadata *m, struct err
 	if (has_id && m->is_archive)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "upload_id: an archive cannot be resumed; leave it out");
-	if (m->adds_digest && (!has_id || m->digest == NULL || m->piece_bytes != 0))
+	if (m->adds_digest && (!has_id || m->digest == NULL))
 		return err_set(err, GRPC_INVALID_ARGUMENT,
-		    "adds_digest: without a digest, or an upload_id, or of a piece");
+		    "adds_digest: without the digest, or the upload_id of what was begun without it");
 	if (!has_id && m->offset != 0)
 		return err_set(err, GRPC_INVALID_ARGUMENT,
 		    "offset: %" PRIu64 " without the upload_id that it belongs to", m->offset);

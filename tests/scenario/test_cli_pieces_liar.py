@@ -162,7 +162,7 @@ def test_another_writer(lied_to):
 def test_refused_for_ever(lied_to):
     cli = lied_to(end=lambda m, n, c: c.abort(grpc.StatusCode.FAILED_PRECONDITION, "another writer"))
     assert "another writer" in sent(cli, 1).err
-    assert len(cli.liar.ends) == 2
+    assert [(m.writer != 0, m.adds_digest) for m, _ in cli.liar.ends] == [(True, False), (False, True), (False, False)]
     cli = lied_to(end=lambda m, n, c: c.abort(grpc.StatusCode.OUT_OF_RANGE, "nothing is durable"))
     assert "nothing is durable" in sent(cli, 1).err
     assert len(cli.liar.ends) == 2
@@ -213,11 +213,12 @@ def test_a_piece_whose_way_breaks_is_sent_again(lied_to):
 
 
 def test_the_answer_to_a_piece_is_lost(lied_to):
-    """All of it is durable: it is not sent again, and the whole is compared, since it was not."""
+    """All of it is durable: it is not sent again, and the whole is verified, since it was not."""
     cli = lied_to(breaks_once(lambda metadata: cli.liar.keep(metadata)))
     sent(cli)
     assert sorted(m.offset for m, _ in cli.liar.pieces) == [0, SIZE // 2]
-    assert [m.writer for m, _ in cli.liar.ends] == [0]
+    assert [(m.writer, m.adds_digest) for m, _ in cli.liar.ends] == [(0, True)]
+    assert cli.liar.ends[0][0].digest.value == digest_of_zeros(SIZE)
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DATA_LOSS", "PERMISSION_DENIED", "ABORTED"])
@@ -253,6 +254,7 @@ class Older(Liar):
     def __init__(self, lasting=0.0, durable=0):
         self.durable, self.running, self.lasting = durable, False, lasting
         self.refused = []
+        self.begun = {}  # the digests that uploads were begun with
         super().__init__(None, None)
 
     def query(self, request, context):
@@ -268,6 +270,7 @@ class Older(Liar):
         m = next(requests).metadata
         m.ClearField("piece_bytes")
         m.ClearField("writer")
+        m.ClearField("adds_digest")
         with self.lock:
             busy, self.running = self.running, True
         if busy:
@@ -279,6 +282,9 @@ class Older(Liar):
             self.running = False
 
     def upload_alone(self, m, requests, context):
+        begun = self.begun.setdefault(m.upload_id, b"" if self.durable else m.digest.value)
+        if begun != m.digest.value:
+            self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "it was begun with another digest")
         if m.offset > self.durable:
             self.refuse(context, grpc.StatusCode.OUT_OF_RANGE, "so much is not durable")
         at = m.offset
@@ -316,7 +322,7 @@ def test_half_of_it_is_with_one_that_knows_no_pieces(tmp_path):
         with open(cli.here / "f", "wb") as file:
             file.truncate(SIZE)
         cli("cp", "-T", "-P", "4", "f", "box:f")
-        assert older.refused == []
+        assert older.refused == [grpc.StatusCode.FAILED_PRECONDITION]  # of a digest, too
         assert [(m.offset, n) for m, n in older.ends] == [(1, SIZE - 1)]
     finally:
         older.server.stop(0).wait()

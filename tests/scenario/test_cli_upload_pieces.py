@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from conftest import wait_until
+from conftest import descriptors_of, wait_until
 from test_cli_download_resume import MIB, make_big, same
 from test_upload_resume import restart
 from towline_cli import box  # noqa: F401
@@ -81,6 +81,30 @@ def test_the_same_command_again(box, content, number, again):
     assert done["moved"] <= BIG - kept
     assert same(box.here / "f", box.workdir / "f")
     assert names(box) == ["f"]
+
+
+@pytest.mark.parametrize("transfers", ["1", "4"])
+def test_what_was_durable_is_damaged(ready, box, content, transfers):
+    """It is found out before the file is put in its place, and sent anew by the same command."""
+    make_big(box.here / "f", content)
+    (box.workdir / "f").write_text("old")
+    process = started(box, "-P", transfers, "f", "box:f", least=96 * MIB)
+    process.kill()
+    process.communicate()
+    is_open = lambda: any(".f.towline-" in name for name in descriptors_of(ready.supervisor))  # noqa: E731
+    wait_until(lambda: not is_open(), 10, "the supervisor has let go")
+    part = next(path for path in box.workdir.glob(".f.towline-*") if path.suffix != ".journal")
+    with open(part, "r+b") as file:
+        file.seek(durable(box)[0][0] + MIB)
+        file.write(b"damaged")
+    with open(box.workdir / "f") as old:
+        done = box("-o", "json", "cp", "-P", transfers, "f", "box:f").json["copies"][0]
+        assert os.fstat(old.fileno()).st_nlink == 0 and old.read() == "old"
+    assert done["moved"] > BIG
+    assert same(box.here / "f", box.workdir / "f")
+    assert names(box) == ["f"]
+    replaced = [line for line in box.gateway.log().splitlines() if "method=/openshell.v1.OpenShell/UploadFile" in line]
+    assert sum("code=DATA_LOSS" in line and "promised one" in line for line in replaced) == 1
 
 
 @pytest.mark.parametrize("victim", ["gateway", "supervisor"])

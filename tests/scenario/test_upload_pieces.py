@@ -9,6 +9,7 @@ import grpc
 import pytest
 from conftest import fails, wait_until
 from openshell._proto import openshell_pb2 as pb
+from test_download import digest
 from test_upload_resume import API, MIB, REQUEST, Uploads, content, restart
 
 SIZE = 12 * MIB
@@ -284,6 +285,30 @@ def test_wrong_digest(pieces, data):
         pieces.finish(data)
     with fails(grpc.StatusCode.DATA_LOSS, "digest"):
         pieces.finish(data, digest=digest)
+    assert (pieces.ready.workdir / "f").read_bytes() == b"old"
+    assert pieces.names() == ["f"]
+
+
+@pytest.mark.parametrize("when", ["in a piece", "at the end"])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_digest_is_added(pieces, data, when, right):
+    """While another piece is on its way, too; and who does not know of it is refused."""
+    promise = {"algorithm": "DIGEST_ALGORITHM_XXH3_128", "value": digest(data) if right else bytes(16)}
+    (pieces.ready.workdir / "f").write_bytes(b"old")
+    first = pieces.begin_piece(data, 0, PIECE, PIECE)
+    wait_until(lambda: pieces.ranges() != [], 10, "some of it is durable")
+    added = {"digest": promise, "adds_digest": True}
+    for begin in range(PIECE, SIZE, PIECE):
+        pieces.piece(data, begin, begin + PIECE, **(added if when == "in a piece" else {}))
+    if when == "in a piece":
+        with fails(grpc.StatusCode.FAILED_PRECONDITION, "digest"):
+            pieces.piece(data, PIECE, 2 * PIECE)
+    first.end()
+    if right:
+        pieces.is_finished(data, pieces.finish(data, **added))
+        return
+    with fails(grpc.StatusCode.DATA_LOSS, "digest"):
+        pieces.finish(data, **added)
     assert (pieces.ready.workdir / "f").read_bytes() == b"old"
     assert pieces.names() == ["f"]
 
