@@ -133,6 +133,15 @@ static void stop_streams(struct put_pieces *p)
 		put_stream_stop(&p->streams[i], &p->err);
 }
 
+/* The way is gone for all, and for as long as it was to be waited for. */
+static void give_up(struct put_pieces *p, const struct put_stream *last)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->streams[i].call != NULL)
+			return;
+	p->transfer->put.until_ms = last->until_ms;
+}
+
 /* What has become of a stream: one whose way broke tries again by itself, any other failure is
  * that of all. */
 static void settle(struct put_pieces *p, struct put_stream *s)
@@ -140,8 +149,11 @@ static void settle(struct put_pieces *p, struct put_stream *s)
 	bool is_still = put_stream_is_still(s), ends = p->err.code != GRPC_OK;
 
 	if (s->err.code != GRPC_OK && !ends) {
-		if (!s->of_way || (is_still && !put_stream_retry(s)))
-			fail(p, &s->err, s->refused);
+		if (s->of_way && (!is_still || put_stream_retry(s)))
+			return;
+		if (s->of_way)
+			give_up(p, s);
+		fail(p, &s->err, s->refused);
 		return;
 	}
 	if (!is_still || (!s->answered && !ends))

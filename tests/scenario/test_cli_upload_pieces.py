@@ -123,6 +123,17 @@ def test_it_goes_on_by_itself(ready, box, content, victim):
     assert names(box) == ["f"]
 
 
+def test_the_gateway_does_not_come_back(ready, box, content):
+    """It is waited for once, by all of them together."""
+    make_big(box.here / "f", content)
+    process = started(box, "-P", "4", "f", "box:f", least=64 * MIB)
+    ready.gateway.kill()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"UNAVAILABLE" in err, err
+    assert 10 < time.monotonic() - began < 22
+
+
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("number", [0, 2])
 def test_one_connection_breaks(ready, box, content, number, times):
