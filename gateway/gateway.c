@@ -1,6 +1,7 @@
 #include "gateway/gateway.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,6 +233,8 @@ struct gateway *gateway_create(const struct options *options, const char *data_d
 /* Running. */
 
 struct thread {
+	struct post post; /* first */
+	sem_t runs;
 	pthread_t id;
 	struct loop *loop;
 };
@@ -240,6 +243,27 @@ static void *thread_main(void *arg)
 {
 	loop_run(((struct thread *)arg)->loop);
 	return NULL;
+}
+
+static void tell_runs(struct post *post)
+{
+	sem_post(&((struct thread *)post)->runs);
+}
+
+/* Until its loop runs, it is for everybody as if it were theirs (loop_is_current()). */
+static int start_thread(struct thread *t, struct loop *loop)
+{
+	t->loop = loop;
+	t->post.run = tell_runs;
+	sem_init(&t->runs, 0, 0);
+	loop_post(loop, &t->post);
+	int failed = pthread_create(&t->id, NULL, thread_main, t);
+	if (failed != 0)
+		loop_unpost(loop, &t->post);
+	while (failed == 0 && sem_wait(&t->runs) != 0)
+		continue;
+	sem_destroy(&t->runs);
+	return failed;
 }
 
 static void end_threads(struct thread *threads, size_t count)
@@ -259,10 +283,8 @@ static int start_threads(struct gateway *g, struct thread *threads, struct err *
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	for (; failed == 0 && started + 1 < g->loop_count; started += failed == 0) {
-		threads[started].loop = g->loops[started + 1];
-		failed = pthread_create(&threads[started].id, NULL, thread_main, &threads[started]);
-	}
+	for (; failed == 0 && started + 1 < g->loop_count; started += failed == 0)
+		failed = start_thread(&threads[started], g->loops[started + 1]);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (failed == 0)
 		return 0;
