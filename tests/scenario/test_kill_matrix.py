@@ -30,6 +30,8 @@ from wires import Wire
 LONG = "TOWLINE_LONG" in os.environ
 PIECES_MIB = 150
 PIECES_ROUNDS = 60 if LONG else 4
+RANGES_MIB = 26
+RANGES_ROUNDS = 250 if LONG else 4
 ACROSS_MIB = 24
 ACROSS_ROUNDS = 250 if LONG else 5
 ROUNDS = int(os.environ.get("TOWLINE_ROUNDS", 625 if LONG else 13))  # of four offsets, for each victim
@@ -178,6 +180,26 @@ class Pieces(Transfer):
         return [PROGRAM, "--gateway-endpoint", endpoint, "-q", *words]
 
 
+class Ranges(Transfer):
+    """A sync of a file that is large enough to go in ranges, each over a connection of its own."""
+
+    def __init__(self, ready, folder, direction, rng):
+        super().__init__(ready, folder, "ranges", direction, "file", rng)
+
+    def make(self, path):
+        path.mkdir()
+        data = self.rng.randbytes(RANGES_MIB << 20)
+        if path == self.target:  # the half of it that is behind is right
+            data = data[: len(data) // 2] + (self.source / "f").read_bytes()[len(data) // 2 :]
+        (path / "f").write_bytes(data)
+        self.size = len(data)
+
+    def command(self, endpoint):
+        source, target, box = str(self.source), str(self.target), f"{self.ready.name}:"
+        ends = [source, box + target] if self.direction == "up" else [box + source, target]
+        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", "sync", "-P", "4", *ends]
+
+
 def mend(ready):
     """What died with its supervisor has to be stopped before it can be started."""
     gateway = ready.gateway
@@ -309,6 +331,20 @@ def test_pieces_old_or_new(ready, tmp_path, victim):
     matrix = Matrix(ready, tmp_path, rng, [[Pieces(ready, tmp_path, rng)]])
     try:
         for _ in range(PIECES_ROUNDS):
+            matrix.round(victim)
+    finally:
+        matrix.close()
+
+
+@pytest.mark.timeout(3600 if LONG else 180)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor"])
+def test_ranges_old_or_new(ready, tmp_path, victim):
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    rng = random.Random(seed)
+    matrix = Matrix(ready, tmp_path, rng, [[Ranges(ready, tmp_path, direction, rng)] for direction in ("up", "down")])
+    try:
+        for _ in range(RANGES_ROUNDS):
             matrix.round(victim)
     finally:
         matrix.close()
