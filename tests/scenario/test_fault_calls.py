@@ -33,6 +33,7 @@ FIT = {
 FULL = {grpc.StatusCode.RESOURCE_EXHAUSTED}
 CONTROL = struct.Struct("iiii48s")
 PIECES_BYTES = 128 << 20  # the least that goes in two
+RANGES_BYTES = 17 << 20
 PIECES_TRIED = 8  # calls at the beginning, at the end, and in between
 CALLS_MAX = 2000  # of one transfer; more would mean that it never ends
 
@@ -77,6 +78,13 @@ def make(path, shape, salt):
                 file.seek(at)
                 file.write(hashlib.sha256(salt).digest())
         return
+    if shape == "ranges":  # of a sync: three, with holes, of which two differ
+        path.mkdir()
+        with open(path / "a", "wb") as file:
+            for at, what in ((0, salt), (9 << 20, b"same"), (RANGES_BYTES - 32, salt)):
+                file.seek(at)
+                file.write(hashlib.sha256(what).digest())
+        return
     if shape == "large":  # of which what is in the middle differs
         path.mkdir()
         same = random.Random(1).randbytes(100_000)
@@ -118,6 +126,8 @@ class Bench:
         ends = [source, box + target] if self.way == "up" else [box + source, target]
         if self.shape == "pieces":
             return ["cp", "-T", "-P", "2", *ends]
+        if self.shape == "ranges":
+            return ["sync", "-P", "2", *ends]
         return ["sync", *ends] if self.verb == "sync" else ["cp", "-T", *ends]
 
     def run(self, env=None):
@@ -225,6 +235,17 @@ def test_pieces_in_the_client(ready, faults, tmp_path, way):
     seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
     print(f"TOWLINE_SEED={seed}")
     Bench(ready, tmp_path / "here", "cp", way, "pieces").some(faults, faults.env, random.Random(seed))
+
+
+@pytest.mark.timeout(7200 if LONG else 400)
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("where", ["client", "supervisor"])
+def test_ranges_of_a_sync(request, make_gateway, stand_in, faults, tmp_path, where, way):
+    seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
+    print(f"TOWLINE_SEED={seed}")
+    ready = ready_under(faults, make_gateway, stand_in) if where == "supervisor" else request.getfixturevalue("ready")
+    env = faults.env if where == "client" else None
+    Bench(ready, tmp_path / "here", "sync", way, "ranges").some(faults, env, random.Random(seed))
 
 
 class PiecesBench:
