@@ -284,13 +284,11 @@ static bool promise_first(struct transfer *t)
 	return true;
 }
 
-/* All is durable: it is put in its place. */
-static void end_pieces(struct transfer *t)
+/* What went before may have taken long, and the connection may have gone since. */
+static void send_rest(struct transfer *t)
 {
 	struct err err = { 0 };
 
-	if (!t->put.compared && promise_first(t))
-		return;
 	if (!transfer_has_client(t, &err)) {
 		refuse(t, &err);
 		transfer_check_done(t);
@@ -299,6 +297,13 @@ static void end_pieces(struct transfer *t)
 	} else {
 		transfer_check_done(t);
 	}
+}
+
+/* All is durable: it is put in its place. */
+static void end_pieces(struct transfer *t)
+{
+	if (t->put.compared || !promise_first(t))
+		send_rest(t);
 }
 
 static void after_pieces(struct transfer *t, const struct err *why, bool refused)
@@ -326,8 +331,9 @@ static void send_it(struct transfer *t)
 
 	if (promise_first(t))
 		return;
-	bool pieces = put_pieces_are_wanted(t);
-	if ((pieces ? put_pieces_start(t, after_pieces, &err) : start_call(t, &err)) != 0)
+	if (!put_pieces_are_wanted(t))
+		send_rest(t);
+	else if (put_pieces_start(t, after_pieces, &err) != 0)
 		transfer_fail(t, &err);
 	else
 		transfer_check_done(t);
