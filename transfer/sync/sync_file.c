@@ -503,6 +503,15 @@ static int end_split(struct sending *f)
 	return failed ? send_again(f) : 0;
 }
 
+/* What others have held back goes now, if there is a reason. */
+static void send_kept(struct sending *f)
+{
+	size_t n;
+
+	while (f->fatal->code == GRPC_OK && sync_split_take_kept(f->split, &n))
+		send_held(f, n, false);
+}
+
 int sync_file_send_range(struct sync_send *s, struct sync_split *p, size_t n, struct err *err)
 {
 	struct sending f = { .s = s,
@@ -522,6 +531,8 @@ int sync_file_send_range(struct sync_send *s, struct sync_split *p, size_t n, st
 		send_parts(&f, p->sums, p->basis, &why);
 	if (why.code != GRPC_OK)
 		sync_split_fail(p, &why);
+	else if (f.fd >= 0)
+		send_kept(&f);
 	if (err->code != GRPC_OK || (sync_split_done(p) && end_split(&f) != 0))
 		r = -1;
 	close_split(&f);

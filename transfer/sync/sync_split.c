@@ -72,8 +72,21 @@ bool sync_split_keep(struct sync_split *s, size_t n, const uint8_t digest[static
 	pthread_mutex_lock(&s->lock);
 	bool kept = s->begun == 0;
 	memcpy(s->digests[n], digest, DIGEST_SIZE);
+	s->kept |= kept ? bit(n) : 0;
 	pthread_mutex_unlock(&s->lock);
 	return kept;
+}
+
+bool sync_split_take_kept(struct sync_split *s, size_t *n)
+{
+	pthread_mutex_lock(&s->lock);
+	bool any = s->begun != 0 && s->kept != 0;
+	if (any) {
+		*n = (size_t)__builtin_ctzll(s->kept);
+		s->kept &= s->kept - 1;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return any;
 }
 
 void sync_split_fail(struct sync_split *s, const struct err *why)

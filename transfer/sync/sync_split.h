@@ -26,6 +26,7 @@ struct sync_split {
 	size_t holders;
 	size_t left;    /* ranges that are not done */
 	uint64_t begun; /* a bit for each that something was sent of */
+	uint64_t kept;  /* and for each that is held back */
 	struct err err; /* the first thing that went wrong */
 	uint8_t digests[SYNC_RANGES_MAX][DIGEST_SIZE]; /* of those held back */
 };
@@ -43,6 +44,9 @@ bool sync_split_begin(struct sync_split *, size_t n);
 
 /* The range is the same there, and has that digest. True: it is held back. */
 bool sync_split_keep(struct sync_split *, size_t n, const uint8_t digest[static DIGEST_SIZE]);
+
+/* Something differs, and a range is held back: that is ${n}, which the caller sends now. */
+bool sync_split_take_kept(struct sync_split *, size_t *n);
 
 void sync_split_fail(struct sync_split *, const struct err *why);
 bool sync_split_has_failed(struct sync_split *);
