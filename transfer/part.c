@@ -170,18 +170,26 @@ int part_make(struct part *p, int dir, const char *target, struct err *err)
 
 /* Journals. */
 
-/* False: there is none, or it is not to be believed. */
-static bool read_journal(int fd, struct journal *j)
+/* ${known} false: there is none, or it is not to be believed. -1: errno says why that cannot
+ * be told; it may be there for a later one. */
+static int read_journal(int fd, struct journal *j, bool *known)
 {
 	uint8_t bytes[JOURNAL_SIZE];
-	ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
+	ssize_t n;
 
-	return n > 0 && journal_decode(bytes, (size_t)n, j);
+	do
+		n = pread(fd, bytes, sizeof(bytes), 0);
+	while (n < 0 && errno == EINTR);
+	*known = n > 0 && journal_decode(bytes, (size_t)n, j);
+	return n < 0 ? -1 : 0;
 }
 
-static bool read_journal_of(int fd, const char *id, struct journal *j)
+static int read_journal_of(int fd, const char *id, struct journal *j, bool *known)
 {
-	return read_journal(fd, j) && strcmp(j->id, id) == 0;
+	int r = read_journal(fd, j, known);
+
+	*known = *known && strcmp(j->id, id) == 0;
+	return r;
 }
 
 static int write_journal(struct part *p, struct err *err)
@@ -247,6 +255,7 @@ static int take_up(struct part *p, int dir, const char *target, const struct jou
 {
 	struct stat st = { 0 };
 	struct journal j;
+	bool known;
 
 	*p = (struct part)PART_NONE;
 	p->dir = dir;
@@ -254,8 +263,9 @@ static int take_up(struct part *p, int dir, const char *target, const struct jou
 	if (open_locked(p, target, &st, err) != 0 || open_journal(p, target, err) != 0)
 		return -1;
 	*present = (uint64_t)st.st_size;
-	bool known =
-	    read_journal_of(p->journal, wanted->id, &j) && ranges_end(&j.durable) <= *present;
+	if (read_journal_of(p->journal, wanted->id, &j, &known) != 0)
+		return err_sys(err, errno, "%s: its journal", target);
+	known = known && ranges_end(&j.durable) <= *present;
 	p->state = known ? j : *wanted;
 	p->named = known && ranges_end(&j.durable) > 0;
 	p->state.boot = wanted->boot;
@@ -421,8 +431,14 @@ int part_query(int dir, const char *target, const char *id, struct journal *j, s
 		return unknown(target, id, err);
 	if (fd < 0)
 		return err_sys(err, errno, "%s", target);
-	bool found = fstat(fd, &st) == 0 && is_ours(&st) && read_journal_of(fd, id, j);
+	bool found = false;
+	int r = fstat(fd, &st);
+	if (r == 0 && is_ours(&st))
+		r = read_journal_of(fd, id, j, &found);
+	int saved = errno;
 	close(fd);
+	if (r != 0)
+		return err_sys(err, saved, "%s: its journal", target);
 	if (!found || fstatat(dir, p.name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_ours(&st) ||
 	    (uint64_t)st.st_size < ranges_end(&j->durable))
 		return unknown(target, id, err);
@@ -484,8 +500,9 @@ static bool is_abandoned(
 	int fd = openat(dir, journal, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	uint64_t now_s = clock_boot_s();
 	struct journal j;
-	bool tells =
-	    fd >= 0 && read_journal(fd, &j) && boot != 0 && j.boot == boot && j.stored_s <= now_s;
+	bool known = false;
+	bool tells = fd >= 0 && read_journal(fd, &j, &known) == 0 && known && boot != 0 &&
+	    j.boot == boot && j.stored_s <= now_s;
 
 	if (fd >= 0)
 		close(fd);

@@ -543,8 +543,10 @@ static int publish(struct place *p, struct err *err)
 		return err_sys(err, errno, "%s: mode", p->path);
 	if (p->opt.has_mtime && futimens(p->part.fd, times) != 0)
 		return err_sys(err, errno, "%s: modification time", p->path);
-	if (fsync(p->part.fd) != 0)
+	if (fsync(p->part.fd) != 0) {
+		p->broken = true;
 		return err_sys(err, errno, "%s: sync", p->path);
+	}
 	if (part_publish(&p->part, p->name, p->opt.exists != PLACE_EXISTS_FAIL, err) != 0)
 		return err_wrap(err, "%s", p->path);
 	return 0;
@@ -578,6 +580,15 @@ static int commit_piece(
 	return r;
 }
 
+/* What is verified and cannot be put in its place for want of something can be later. */
+static void give_up(struct place *p, const struct err *why)
+{
+	if (why->code == GRPC_RESOURCE_EXHAUSTED && !p->broken)
+		place_suspend(p);
+	else
+		place_abort(p);
+}
+
 int place_commit(struct place *p, uint64_t *bytes, uint8_t digest[static 16], struct err *err)
 {
 	if (p->piece.work != NULL)
@@ -596,7 +607,7 @@ int place_commit(struct place *p, uint64_t *bytes, uint8_t digest[static 16], st
 		return -1;
 	}
 	if (verify(p, digest, err) != 0 || publish(p, err) != 0) {
-		place_abort(p);
+		give_up(p, err);
 		return -1;
 	}
 	remember(p, digest);

@@ -94,7 +94,8 @@ void place_expect(struct place *, const uint8_t digest[static 16]);
 
 /* Verifies (DATA_LOSS), syncs, renames (ALREADY_EXISTS if the target has come since and
  * must not be replaced). Frees in either case. ${digest} gets the XXH3-128 of the file.
- * If what came is less than was promised, a resumable one is suspended. */
+ * If what came is less than was promised, or it is right and cannot be put in its place for want
+ * of space or the like, a resumable one is suspended. */
 int place_commit(struct place *, uint64_t *bytes, uint8_t digest[static 16], struct err *);
 
 /* Frees; one without an id is aborted. Of others it makes durable what was written, if

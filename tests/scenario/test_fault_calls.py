@@ -21,7 +21,9 @@ import pytest
 import towline_api
 from conftest import wait_until
 from shims import Shim, ready_under
+from test_download import digest
 from test_upload_pieces import Pieces
+from test_upload_resume import REQUEST
 from towline_cli import PROGRAM
 
 API = towline_api.load()
@@ -264,6 +266,9 @@ class PiecesBench:
             path.unlink()
         (self.folder / "f").write_bytes(b"old")
 
+    def goes_on(self):
+        self.pieces.goes_on(self.data)
+
     def send(self):
         """What failed, in the order of its coming; the end only if nothing did."""
         failures = []
@@ -305,18 +310,46 @@ class PiecesBench:
             assert any(failure.code() in fit for failure in failures), about
         if now != self.data:
             self.check_durable(about)
-            self.pieces.goes_on(self.data)
+            self.goes_on()
         if failed != "unlinkat":
             assert self.pieces.names() == ["f"], about
         self.renew()
         return True
 
 
+class ResumedBench(PiecesBench):
+    """The rest of what an earlier one has left, with the digest of the whole."""
+
+    def renew(self):
+        super().renew()
+        self.pieces.piece(self.data, 0, self.PIECE)
+
+    def rest(self, at):
+        value = {"algorithm": "DIGEST_ALGORITHM_XXH3_128", "value": digest(self.data)}
+        chunks = [self.data[i : i + 32768] for i in range(at, len(self.data), 32768)]
+        fields = {"upload_id": "p", "offset": at, "digest": value, "adds_digest": True}
+        requests = [self.pieces.metadata("f", len(self.data), **fields), *map(lambda c: REQUEST(chunk=c), chunks)]
+        return self.pieces._upload(iter(requests), timeout=60)
+
+    def send(self):
+        try:
+            self.rest(self.PIECE)
+        except grpc.RpcError as error:
+            return [error]
+        return []
+
+    def goes_on(self):
+        ranges = self.pieces.ranges()
+        self.pieces.is_finished(self.data, self.rest(ranges[0][1] if ranges else 0))
+
+
 @pytest.mark.timeout(7200 if LONG else 400)
-def test_pieces_in_the_supervisor(make_gateway, stand_in, faults):
-    bench = PiecesBench(ready_under(faults, make_gateway, stand_in))
+@pytest.mark.parametrize("kind", [PiecesBench, ResumedBench])
+def test_uploads_that_are_kept_in_the_supervisor(make_gateway, stand_in, faults, kind):
+    bench = kind(ready_under(faults, make_gateway, stand_in))
     for fail_at in range(1, CALLS_MAX):
-        if not all([bench.once(faults, fail_at, error) for error in (ERRORS if LONG else ERRORS[fail_at % 5 :][:2])]):
+        chosen = ERRORS if LONG else ERRORS[fail_at % 5 :][:2]
+        if not all(bench.once(faults, fail_at, error) for error in chosen):
             assert fail_at > 20, "the shim sees the calls"
             return
     raise AssertionError("it never ends")
