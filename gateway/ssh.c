@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ static const struct log_area area = { "gateway.ssh" };
 
 #define LISTEN_WAIT_MS  500 /* for a port that was in use a moment ago */
 #define LISTEN_PAUSE_MS 25
+#define INTERNAL_SOCKET "/sshd.sock"
 
 /* Those who have a connection by it, or may have. */
 static void on_ended(void *cookie, const char *id, enum ssh_end why)
@@ -172,13 +174,22 @@ static int listen_for_clients(struct ssh *ssh, struct gateway *g, struct err *er
 }
 
 /* In the private directory, where nobody else can reach it. */
-static int listen_for_workers(struct ssh *ssh, struct gateway *g, struct err *err)
+static int listen_for_workers(struct ssh *ssh, struct gateway *g, bool *fatal, struct err *err)
 {
+	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+	const size_t len = strlen(g->private_dir) + sizeof(INTERNAL_SOCKET) - 1;
 	char address[sizeof(ssh->internal)], bound[ADDRESS_TEXT_MAX];
 
-	snprintf(address, sizeof(address), "unix:%s/sshd.sock", g->private_dir);
+	if (len > max) {
+		*fatal = g->options->ssh.listen_given;
+		return err_set(err, GRPC_FAILED_PRECONDITION,
+		    "the path of --data-dir is %zu bytes too long for the socket that SSH needs in it, "
+		    "whose path can have %zu; use a shorter one, or --ssh-workers 0",
+		    len - max, max);
+	}
+	snprintf(address, sizeof(address), "unix:%s" INTERNAL_SOCKET, g->private_dir);
 	if (rpc_server_listen(g->server, address, NULL, bound, sizeof(bound), err) != 0)
-		return -1;
+		return unable(err);
 	snprintf(ssh->internal, sizeof(ssh->internal), "%s", address);
 	return 0;
 }
@@ -200,7 +211,7 @@ static int offer_own(struct ssh *ssh, struct gateway *g, bool *fatal, struct err
 		err->code = GRPC_FAILED_PRECONDITION;
 		return -1;
 	}
-	return listen_for_workers(ssh, g, err) == 0 ? 0 : unable(err);
+	return listen_for_workers(ssh, g, fatal, err);
 }
 
 static int offer(struct ssh *ssh, struct gateway *g, bool *fatal, struct err *err)

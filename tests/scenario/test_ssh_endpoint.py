@@ -328,6 +328,43 @@ def test_too_many_connections(place):
     wait_until(lambda: place.connections(made) == 0, 10, "none is left")
 
 
+def test_too_many_streams(place):
+    """256, of all endpoints; those that say nothing leave after 10 s."""
+    began = time.monotonic()
+    silent = [place.endpoint.attend(hello=False) for _ in range(256)]
+    other = Endpoint(place.gateway, place.tokens["sshd-more"])
+    wait_until(lambda: other.attend(hello=False).status() == CODE.RESOURCE_EXHAUSTED, 5, "there is no room")
+    assert {stream.status() for stream in silent} == {CODE.DEADLINE_EXCEEDED}
+    assert 9 < time.monotonic() - began < 15
+    made, stream = place.create(), other.attend()
+    stream.opened(1, made.session_id)
+    wait_until(lambda: place.connections(made) == 1, 5, "there is room again")
+
+
+def test_report_that_is_too_long(place):
+    for length, status in ((16000, CODE.OK), (16384, CODE.RESOURCE_EXHAUSTED)):
+        stream = place.endpoint.attend()
+        stream.opened(1, "f" * 16, peer="x" * length)
+        assert stream.next() if status == CODE.OK else True
+        assert stream.end() == status
+
+
+def test_too_many_ends_at_once(make_gateway, tmp_path):
+    """4,096 are held for a stream; one that begins again hears of what it reports."""
+    place = Place(make_gateway, tmp_path, "--loops=1")
+    stream = place.endpoint.attend()
+    made = [place.create() for _ in range(4200)]
+    for number, session in enumerate(reversed(made)):
+        stream.opened(number, session.session_id)
+    wait_until(lambda: place.connections(made[0]) == 1, 20, "all are open")
+    place.gateway.stub.DeleteSandbox(pb.DeleteSandboxRequest(name="box"), timeout=30)
+    assert stream.status() == CODE.RESOURCE_EXHAUSTED
+    assert "too much has happened at once" in place.gateway.log()
+    again = place.endpoint.attend()
+    again.opened(1, made[0].session_id)
+    assert again.next().ended.session_id == made[0].session_id
+
+
 def test_endpoint_that_does_not_read(place):
     """It is not told without an end, and others are."""
     other = Endpoint(place.gateway, place.tokens["sshd-more"])

@@ -202,6 +202,24 @@ def test_what_a_worker_has(gateway):
         assert b"--token-file\0/dev/fd/3\0" in command
 
 
+@pytest.mark.parametrize("too_long", [0, 1, 30])
+def test_data_directory_with_a_long_path(make_gateway, tmp_path, too_long):
+    """A Unix socket of at most 107 bytes is in it; who asked for SSH by name is told at once."""
+    sshd()
+    folder = tmp_path / ("x" * (107 - len("/sshd.sock") - len(str(tmp_path)) - 1 + too_long))
+    flags = ("--ssh-workers=1", f"--data-dir={folder}")
+    said = f"{too_long} bytes too long for the socket that SSH needs"
+    gateway = make_gateway(*flags, "--ssh-listen=127.0.0.1:0", start=False)
+    if too_long == 0:
+        gateway.start()
+        wait_until(lambda: len(workers(gateway)) == 1, 10, "the worker runs")
+        return
+    with pytest.raises(AssertionError, match="ended with 1"):
+        gateway.start()
+    assert said in gateway.log() and "use a shorter one" in gateway.log()
+    gateway.process = None
+
+
 def test_port_taken(make_gateway):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -231,6 +249,20 @@ def test_what_clients_dial(make_gateway, flags, host, port):
     assert (made.host, made.port) == (host, port or int(listens[2]))
 
 
+def test_host_key_of_more_than_4_kib(make_gateway):
+    """Is none, and SSH is off."""
+    gateway = make_gateway(*sshd(), start=False)
+    gateway.data_dir.mkdir(mode=0o700)
+    key = gateway.data_dir / "ssh_host_ed25519_key"
+    key.touch(0o600)
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n" + "A" * 5000)
+    gateway.start()
+    gateway.create("box")
+    with fails(CODE.FAILED_PRECONDITION, "SSH"):
+        ssh_sessions.Sessions(gateway).create()
+    assert "the SSH host key" in gateway.log()
+
+
 def test_no_program(make_gateway, tmp_path):
     """A gateway without towline-sshd beside it runs, and says what to do."""
     gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", start=False)
@@ -251,6 +283,40 @@ def test_program_that_hangs(make_gateway, stand_in):
     gateway = make_gateway(*flags)
     wait_until(lambda: "event=worker_hangs worker=1" in gateway.log(), 25, "it is noticed")
     wait_until(lambda: gateway.log().count("event=worker_started") == 2, 5, "another is there")
+
+
+@pytest.mark.skipif(not os.environ.get("TOWLINE_LONG"), reason="minutes: ./dev test --long")
+@pytest.mark.timeout(400)
+def test_waits_of_a_program_that_ends(make_gateway, tmp_path):
+    """They grow to 30 s; after it has lived for a minute the next is short again."""
+    program = tmp_path / "towline-sshd"
+    shutil.copy("/bin/false", program)
+    gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", f"--sshd={program}")
+    waits = lambda: [int(wait) for wait in re.findall(r"event=worker_waits worker=1 wait_ms=(\d+)", gateway.log())]  # noqa: E731
+    wait_until(lambda: len(waits()) == 9, 90, "the longest wait begins")
+    assert 25600 <= waits()[7] <= 32000 and 30000 <= waits()[8] <= 37500
+    program.unlink()
+    shutil.copy(BIN / "towline-sshd", program)
+    wait_until(lambda: workers(gateway), 45, "it runs")
+    time.sleep(61)
+    os.kill(workers(gateway)[1], signal.SIGKILL)
+    wait_until(lambda: len(waits()) == 10, 5, "it has ended")
+    assert 200 <= waits()[9] <= 250
+
+
+@pytest.mark.skipif(not os.environ.get("TOWLINE_LONG"), reason="seconds: ./dev test --long")
+def test_program_that_does_not_end(make_gateway):
+    """It is killed when the gateway has waited for 3 s."""
+    gateway = make_gateway(*sshd())
+    wait_until(lambda: len(workers(gateway)) == 2, 10, "both workers run")
+    for pid in workers(gateway).values():
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    gateway.process.terminate()
+    gateway.process.wait(20)
+    assert 2.9 < time.monotonic() - began < 15
+    assert not any(map(is_alive, workers(gateway).values()))
+    gateway.process = None
 
 
 def test_program_that_ends(make_gateway):

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/log.h"
 #include "gateway/ssh_access.h"
@@ -473,6 +474,42 @@ static void test_limits(void **state)
 	assert_int_equal(stats.ended, SSH_SESSIONS_ENDED_MAX);
 }
 
+static void execute(struct fixture *f, const char *text)
+{
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(leak_path(f->leak, "gateway.db"), &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* As many as a gateway may have, of as many sandboxes as it takes: in the store when it
+ * starts, since to make them would take long. */
+static void test_limit_of_all(void **state)
+{
+	struct fixture *f = *state;
+	struct ssh_made m = make(f), last;
+	struct ssh_sessions_stats stats;
+	struct err err;
+
+	close_all(f);
+	execute(f,
+	    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 65534)"
+	    " INSERT INTO ssh_session (id, sandbox_id, sandbox, workspace, subject, token_hash,"
+	    " key, permissions, created_ms, expires_ms, ended_ms, ended_why, bytes_in, bytes_out)"
+	    " SELECT printf('%016x', i), printf('%08d-1111-4111-8111-111111111111', i % 8),"
+	    " sandbox, workspace, subject, randomblob(32), key, permissions, created_ms,"
+	    " expires_ms, ended_ms, ended_why, bytes_in, bytes_out FROM n, ssh_session");
+	open_all(f);
+	ssh_sessions_stats(f->sessions, &stats);
+	assert_int_equal(stats.live, SSH_SESSIONS_MAX - 1);
+	assert_int_equal(make_at(f, OTHER, "other", &last), 0);
+	assert_int_equal(make_at(f, OTHER, "other", &m), -1);
+	assert_int_equal(ssh_sessions_revoke(f->sessions, last.id, &err), 0);
+	assert_int_equal(make_at(f, OTHER, "other", &m), 0);
+	assert_int_equal(make_at(f, OTHER, "other", &m), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_opened_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forgets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_limit_of_all, setup, teardown),
 	};
 
 	loop_free(loop_create(0, NULL)); /* what libuv opens once and keeps */
