@@ -1,6 +1,7 @@
 /* Which channels a connection has, and what its client asks for. */
 #include "sshd/channel.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,48 @@ void channels_say(struct channels *all, const char *line)
 	}
 }
 
+static bool runs_command(const struct channel *c)
+{
+	return c->state == CHANNEL_STATE_RUNNING && c->kind->is_session && c->kind->outlives;
+}
+
+void channels_say_notice(struct channel *c)
+{
+	if (c->all->notice == NULL || c->all->notice_is_said || !runs_command(c))
+		return;
+	c->all->notice_is_said = true;
+	channel_say(c, c->all->notice);
+}
+
+static void say_to_commands(struct channels *all)
+{
+	for (struct channel *c = all->first; c != NULL; c = c->next)
+		if (runs_command(c)) {
+			all->notice_is_said = true;
+			channel_say(c, all->notice);
+		}
+}
+
+void channels_explain(struct channels *all, const char *why)
+{
+	uint64_t now = loop_now_ms(client_loop(all->client));
+	char line[ERR_TEXT_MAX + 32];
+
+	log_debug(
+	    &area, "refused", LOG_U64("connection", client_id(all->client)), LOG_STR("error", why));
+	ssh_send_debug(client_ssh(all->client), why, 1);
+	client_flush(all->client);
+	snprintf(line, sizeof(line), "towline: a forward was refused: %s", why);
+	if (all->notice != NULL &&
+	    (now - all->notice_ms < CHANNELS_NOTICE_MS || strcmp(all->notice, line) == 0))
+		return;
+	free(all->notice);
+	all->notice_is_said = false;
+	all->notice_ms = now;
+	if ((all->notice = strdup(line)) != NULL)
+		say_to_commands(all);
+}
+
 struct channels *channels_create(struct client *client, struct err *err)
 {
 	struct channels *all = calloc(1, sizeof(*all));
@@ -93,6 +136,7 @@ void channels_free(struct channels *all)
 		channel_drop(c);
 	}
 	forwards_free(all->forwards);
+	free(all->notice);
 	loop_unpost(client_loop(all->client), &all->turn);
 	free(all);
 }

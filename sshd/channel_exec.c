@@ -233,6 +233,7 @@ void channel_exec_run(struct channel *c, const char *command)
 		channel_refuse(c, err.code, err.text);
 	channel_setup_free(c->setup);
 	c->setup = NULL;
+	channels_say_notice(c);
 }
 
 /* While it runs. */

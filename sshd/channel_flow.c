@@ -339,7 +339,7 @@ static void flush(struct channel *c, struct bufq *q, bool to_stderr)
 void channel_say(struct channel *c, const char *line)
 {
 	struct slice s;
-	char text[ERR_TEXT_MAX + 16];
+	char text[ERR_TEXT_MAX + 64];
 	int n = snprintf(text, sizeof(text), "%s\r\n", line);
 
 	if (c->deaf || n < 0)

@@ -38,6 +38,8 @@
 #define CHANNEL_VALUE_MAX  1024                /* bytes of one's value, or of a terminal's name */
 #define CHANNEL_LINE_MAX   ((size_t)128 << 10) /* bytes of a command */
 
+#define CHANNELS_NOTICE_MS 1000 /* between two notices of a connection */
+
 #define FORWARDS_MAX          16 /* ports that one connection has us listen on; more are refused */
 #define FORWARDS_WAITING_MAX  64 /* requests for them without an answer; more end the connection */
 #define FORWARDS_REFUSING_MAX 16 /* connections of which the sandbox is told that none takes them */
@@ -125,6 +127,9 @@ struct channels {
 	uint64_t last_number;
 	struct post turn;
 	struct forwards *forwards; /* ports that the client has us listen on */
+	char *notice;              /* NULL: none yet */
+	bool notice_is_said;
+	uint64_t notice_ms; /* when there was one last */
 };
 
 /* channel.c */
@@ -132,6 +137,13 @@ struct channels {
 /* A channel without libssh's; NULL: there are too many, or no memory. */
 struct channel *channel_create(struct channels *, enum channel_state);
 void channel_drop(struct channel *); /* and its call, and libssh's */
+/*
+ * Why a forward was refused, which libssh has no words for: to those who look (`ssh -v`), and
+ * to stderr of the commands that run, or of the next one. Not more than one in a second, and
+ * not the same again.
+ */
+void channels_explain(struct channels *, const char *why);
+void channels_say_notice(struct channel *); /* to a command that begins */
 /* The turn's end looks at all channels. */
 void channels_wake(struct channels *);
 /* Binds libssh's channel, which it takes; its data comes to us from now on. -1: no memory. */

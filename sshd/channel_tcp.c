@@ -16,18 +16,16 @@
 #include "sshd/peek.h"
 #include "towline/v1/ssh.pb-c.h"
 
-#define FIRST_MAX 1024 /* bytes of a call's first message: names are short */
+#define FIRST_MAX     1024 /* bytes of a call's first message: names are short */
+#define NOT_PERMITTED "this session does not permit forwarding"
 
 static const struct log_area area = { "channel" };
 
 /* Into the sandbox. */
 
-/* Refused, with the reason for those who look (`ssh -v`): libssh says it with no text. */
 static void refuse_open(struct channels *all, ssh_message m, const char *why)
 {
-	log_debug(
-	    &area, "refused", LOG_U64("connection", client_id(all->client)), LOG_STR("error", why));
-	ssh_send_debug(client_ssh(all->client), why, 1);
+	channels_explain(all, why);
 	ssh_message_reply_default(m);
 	ssh_message_free(m);
 	client_flush(all->client);
@@ -84,7 +82,7 @@ void channel_tcp_open(struct channels *all, ssh_message m)
 	struct err err;
 
 	if (!client_permits(all->client, CLIENT_PERMISSION_FORWARD)) {
-		refuse_open(all, m, "this session does not permit forwarding");
+		refuse_open(all, m, NOT_PERMITTED);
 		return;
 	}
 	if ((c = channel_create(all, CHANNEL_STATE_ASKED)) == NULL) {
@@ -118,6 +116,7 @@ struct forward {
 	struct forwards *all;
 	struct forward *next;
 	struct framed *call; /* NULL: over */
+	struct err status;   /* of the call, when the sandbox has ended it */
 	char *host;          /* in the client's words, as it wants to hear it again */
 	uint32_t port;       /* 0: not known yet */
 };
@@ -391,11 +390,13 @@ static void forward_closed(void *cookie, const struct err *why)
 	struct forwards *all = f->all;
 	struct client *client = all->channels->client;
 
+	if (f->status.code != GRPC_OK)
+		why = &f->status;
 	f->call = NULL;
 	log_info(&area, "forward_ended", LOG_U64("connection", client_id(client)),
 	    LOG_U64("port", f->port), LOG_ERR(why));
 	if (all->asked == f) {
-		ssh_send_debug(client_ssh(client), why->text, 1);
+		channels_explain(all->channels, why->text);
 		answer(all, false, 0);
 	}
 	forward_free(f);
@@ -405,7 +406,7 @@ static void forward_end(void *cookie, const struct err *status)
 {
 	struct forward *f = cookie;
 
-	(void)status;
+	f->status = *status;
 	if (f->call != NULL)
 		framed_end(f->call);
 }
@@ -459,13 +460,16 @@ static struct forward *forward_create(struct forwards *all, const char *host)
 static void serve_listen(struct forwards *all, const char *host, uint32_t port)
 {
 	struct forward *f = NULL;
-	struct err err = { 0 };
+	struct err err;
 
-	if (client_permits(all->channels->client, CLIENT_PERMISSION_FORWARD))
-		f = forward_create(all, host);
+	if (!client_permits(all->channels->client, CLIENT_PERMISSION_FORWARD))
+		err_set(&err, GRPC_PERMISSION_DENIED, NOT_PERMITTED);
+	else if ((f = forward_create(all, host)) == NULL)
+		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "too many ports of one connection");
 	if (f == NULL || start_forward(f, port, &err) != 0) {
 		if (f != NULL)
 			forward_free(f);
+		channels_explain(all->channels, err.text);
 		answer(all, false, 0);
 		return;
 	}
@@ -478,6 +482,7 @@ static void out_of_patience(void *cookie)
 	struct forwards *all = cookie;
 
 	log_info(&area, "forward_late", LOG_U64("connection", client_id(all->channels->client)));
+	channels_explain(all->channels, "the sandbox does not answer");
 	forward_free(all->asked);
 	answer(all, false, 0);
 }

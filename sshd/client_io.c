@@ -203,7 +203,8 @@ static void refuse_message(struct client *c, int type)
 }
 
 /* As they come, wherever libssh reads: what it puts into its queue could not be answered in
- * the order of those that it answers itself. */
+ * the order of those that it answers itself. Those whose name it does not know it refuses and
+ * asks nobody: one that comes while a port is being listened on is answered before its turn. */
 void client_on_global(ssh_session ssh, ssh_message m, void *client)
 {
 	struct client *c = client;

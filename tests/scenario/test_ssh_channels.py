@@ -510,6 +510,40 @@ def test_stdio_forward(box):
     assert refused.returncode != 0 and b"nothing answers at 127.0.0.1" in refused.stderr
 
 
+def test_why_a_forward_was_refused(box):
+    """OpenSSH's client shows no reason that comes with a refusal; commands of the connection do."""
+    local, nobody = free_port(), free_port()
+    line = box.words("echo here; sleep 1; echo there", options=("-L", f"{local}:127.0.0.1:{nobody}"))
+    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"here\n"
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", local), timeout=10) as s:
+                with contextlib.suppress(ConnectionResetError):
+                    assert s.recv(1) == b""
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, b"there\n")
+    assert err.count(b"towline: a forward was refused: nothing answers at 127.0.0.1") == 1
+    # What is asked for before there is a command.
+    _, out, err = box.run("echo here", options=("-R", "10.0.0.1:0:127.0.0.1:1"))
+    assert out == b"here\n" and b"towline: a forward was refused: '10.0.0.1' cannot be listened on" in err
+
+
+def test_reasons_come_one_a_second(box):
+    raw = box.raw()
+    theirs = open_session(raw)
+    request(raw, theirs, "exec", string("read x"))
+    err = b""
+    for wait, number in ((0, 1), (0, 2), (1.1, 3), (0, 4)):
+        time.sleep(wait)
+        target = string(f"host{number}.example") + struct.pack(">I", 80) + string("127.0.0.1") + struct.pack(">I", 1)
+        raw.send(channel_open("direct-tcpip", 10 + number, more=target))
+        while (packet := raw.read_until(CHANNEL_OPEN_FAILURE, EXTENDED_DATA))[0] == EXTENDED_DATA:
+            err += take_string(packet, 9)[0]
+    send_data(raw, theirs, b"\n")
+    err += drain(raw).err
+    assert [b"host%d.example" % number in err for number in range(1, 5)] == [True, False, True, False]
+
+
 def test_remote_forward(box):
     data, remote = os.urandom(5 * MIB), free_port()
     with service(echo) as port, box.forwards("-R", f"{remote}:127.0.0.1:{port}") as control:
