@@ -45,6 +45,7 @@ void channels_wake(struct channels *all)
 void channels_writable(struct channels *all)
 {
 	channels_wake(all);
+	forwards_writable(all->forwards);
 }
 
 void channels_progress(struct channels *all)

@@ -192,6 +192,7 @@ void channel_tcp_open(struct channels *, ssh_message);
 void channel_tcp_answer(struct channel *);
 /* Takes a global request. */
 void channel_tcp_global(struct channels *, ssh_message);
+void forwards_writable(struct forwards *);
 struct forwards *forwards_create(struct channels *); /* NULL: no memory */
 void forwards_free(struct forwards *);               /* NULL is legal */
 

@@ -506,6 +506,11 @@ static void run_turn(struct post *post)
 
 	if (all->waiting_count == 0 || all->asked != NULL)
 		return;
+	/* Who asks on and on and reads no answer comes to more than may wait. */
+	if (client_room(all->channels->client) == 0) {
+		client_await_room(all->channels->client);
+		return;
+	}
 	m = all->waiting[0];
 	const char *host = ssh_message_global_request_address(m);
 	uint32_t port = (uint32_t)ssh_message_global_request_port(m);
@@ -526,6 +531,12 @@ void channel_tcp_global(struct channels *channels, ssh_message m)
 	struct forwards *all = channels->forwards;
 	struct err err;
 
+	/* It leaves with what else libssh sends, which reads where it is made to send. */
+	if (all->waiting_count == 0 && ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_KEEPALIVE) {
+		ssh_message_global_request_reply_success(m, 0);
+		peek_free_global(m);
+		return;
+	}
 	if (all->waiting_count == FORWARDS_WAITING_MAX) {
 		err_set(&err, GRPC_RESOURCE_EXHAUSTED,
 		    "%d requests to listen wait for an answer; ask for fewer at once",
@@ -535,9 +546,12 @@ void channel_tcp_global(struct channels *channels, ssh_message m)
 		return;
 	}
 	all->waiting[all->waiting_count++] = m;
-	if (all->waiting_count == 1 && ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_KEEPALIVE)
-		answer(all, true, 0);
-	else
+	wake(all);
+}
+
+void forwards_writable(struct forwards *all)
+{
+	if (all->waiting_count > 0)
 		wake(all);
 }
 

@@ -77,6 +77,9 @@ int client_write(struct client *, ssh_channel, const void *data, size_t len, boo
 /* How many bytes client_write() would take for a channel with a wide window. */
 size_t client_room(struct client *);
 
+/* channels_writable() is called when there is room again. */
+void client_await_room(struct client *);
+
 /* Something was sent by libssh's own functions (a reply, an eof, a close): it leaves at the
  * end of the turn. */
 void client_flush(struct client *);

@@ -72,6 +72,11 @@ static void block(struct client *c)
 	c->blocked_packets = c->packet_count.in_packets;
 }
 
+void client_await_room(struct client *c)
+{
+	block(c);
+}
+
 /* What the channel's window and our own bound have place for. */
 static size_t fitting(struct client *c, ssh_channel channel, size_t len)
 {
@@ -208,15 +213,18 @@ static void refuse_message(struct client *c, int type)
 void client_on_global(ssh_session ssh, ssh_message m, void *client)
 {
 	struct client *c = client;
-	ssh_message ours;
+	ssh_message ours = peek_keep_global(m);
 
 	(void)ssh;
-	if (!belongs(c, SSH_REQUEST_GLOBAL))
-		refuse_message(c, SSH_REQUEST_GLOBAL);
-	else if (c->failing || (ours = peek_keep_global(m)) == NULL)
+	if (ours == NULL) {
 		ssh_message_reply_default(m);
-	else
+	} else if (!c->failing && belongs(c, SSH_REQUEST_GLOBAL)) {
 		channels_take_global(c->channels, ours);
+	} else {
+		peek_free_global(ours);
+		if (!c->failing)
+			refuse_message(c, SSH_REQUEST_GLOBAL);
+	}
 }
 
 static void serve_service(struct client *c, ssh_message msg)
