@@ -60,6 +60,13 @@ static void stop(void *cookie, const struct err *why)
 	(void)why;
 }
 
+/* Nobody need wait for what does not come. */
+static bool stopped(void *cookie)
+{
+	(void)cookie;
+	return true;
+}
+
 /* "…/in" and "…/precious". */
 static int outside(void)
 {
@@ -175,7 +182,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = {
 		.data = data + (size > 0), .left = size - (size > 0), .step = how >= 128 ? 7 : 4096
 	};
-	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = &in };
+	struct sync_link link = {
+		.pull = pull, .push = push, .stop = stop, .stopped = stopped, .cookie = &in
+	};
 	struct sync_options o = { .prune = how & PRUNE,
 		.dry_run = how & DRY_RUN,
 		.checksum = how & CHECKSUM,

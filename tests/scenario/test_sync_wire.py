@@ -387,8 +387,25 @@ def test_ranges_that_never_come(sandbox):
     sandbox(*[ranged(b"f%d" % i, 20, 10, 0, i) + record(LEAVE) for i in range(32)], record(WALKED), record(DONE, counts(32)))
     assert list(sandbox.tree.iterdir()) == []
     with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "more than 32 files"):
-        sandbox(*[ranged(b"f%d" % i, 20, 10, 0, i) + record(LEAVE) for i in range(33)])
+        sandbox(*[ranged(b"f%d" % i, 20, 10, 0, 99 - i) + record(LEAVE) for i in range(49)])
     assert list(sandbox.tree.iterdir()) == []
+
+
+def test_ranges_of_many_files(sandbox):
+    """One that comes behind the others waits for them, as long as somebody is there."""
+    first, second = leader(sandbox), Stream(sandbox, joins=ID)
+    first.send(*[ranged(b"f%d" % i, 20, 10, 0, i) + record(LEAVE) for i in range(33)], directory(b"d"))
+    wait_until(lambda: len(list(sandbox.tree.iterdir())) == 32, 10, "part files")
+    time.sleep(0.5)
+    assert not (sandbox.tree / "d").exists()
+    second.send(ranged(b"f7", 20, 10, 1, 7) + record(LEAVE))
+    wait_until((sandbox.tree / "d").exists, 10, "the first goes on")
+    (sandbox.tree / "d").rmdir()
+    first.send(ranged(b"f33", 20, 10, 0, 33) + record(LEAVE), directory(b"d"))
+    time.sleep(0.5)
+    assert not (sandbox.tree / "d").exists()
+    first.call.cancel()
+    wait_until(lambda: list(sandbox.tree.iterdir()) == [], 10, "no part files")
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2, 9])

@@ -21,6 +21,7 @@ struct sync_apply {
 	int root;
 	struct sync_dirs *dirs;
 	struct sync_joint *joint;
+	const struct sync_link *link;
 	struct sync_attributes *attributes; /* room */
 	const uint8_t *body;                /* what is to be set next; NULL: none */
 	size_t body_len;
@@ -46,8 +47,8 @@ struct sync_apply {
 	uint8_t *zeros;  /* likewise */
 };
 
-struct sync_apply *sync_apply_create(
-    int root, struct sync_dirs *dirs, struct sync_joint *joint, struct err *err)
+struct sync_apply *sync_apply_create(int root, struct sync_dirs *dirs, struct sync_joint *joint,
+    const struct sync_link *link, struct err *err)
 {
 	struct sync_apply *a = calloc(1, sizeof(*a));
 
@@ -55,6 +56,7 @@ struct sync_apply *sync_apply_create(
 		a->root = root;
 		a->dirs = dirs;
 		a->joint = joint;
+		a->link = link;
 		a->dir = a->basis = -1;
 		a->own = SYNC_PART_NONE;
 		a->digest = digest_create();
@@ -357,12 +359,23 @@ static void make_shared(void *cookie, struct sync_part *part)
 		make_part(a, part, a->why);
 }
 
+static bool is_stopped(void *cookie)
+{
+	const struct sync_link *link = ((struct sync_apply *)cookie)->link;
+
+	return link->stopped != NULL && link->stopped(link->cookie);
+}
+
 int sync_apply_begin_range(struct sync_apply *a, const struct sync_entry *e, bool sparse,
     const struct sync_range *r, struct err *why, struct err *err)
 {
+	const struct sync_joint_user user = {
+		.make = make_shared, .stopped = is_stopped, .cookie = a
+	};
+
 	begin(a, e, sparse, why);
 	a->why = why;
-	if ((a->shared = sync_joint_enter(a->joint, e, r, make_shared, a, err)) == NULL)
+	if ((a->shared = sync_joint_enter(a->joint, e, r, &user, err)) == NULL)
 		return -1;
 	a->from = r->number * r->size;
 	a->promised = e->size - a->from < r->size ? e->size - a->from : r->size;

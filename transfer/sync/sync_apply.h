@@ -13,13 +13,14 @@
 
 #include "transfer/sync/sync_dirs.h"
 #include "transfer/sync/sync_joint.h"
+#include "transfer/sync/sync_peer.h"
 #include "transfer/sync/sync_wire.h"
 
 struct sync_apply;
 
-/* ${root}, ${dirs} and ${joint} are borrowed. NULL: no memory. */
-struct sync_apply *sync_apply_create(
-    int root, struct sync_dirs *dirs, struct sync_joint *joint, struct err *);
+/* ${root}, ${dirs}, ${joint} and ${link}, over which all comes, are borrowed. NULL: no memory. */
+struct sync_apply *sync_apply_create(int root, struct sync_dirs *dirs, struct sync_joint *joint,
+    const struct sync_link *link, struct err *);
 void sync_apply_free(struct sync_apply *); /* undoes a file that is begun. NULL is legal */
 
 /* The next file, directory or touch has these extended attributes (a body that

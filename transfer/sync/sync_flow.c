@@ -42,6 +42,18 @@ static void stop(void *lane, const struct err *why)
 	lane_abort(lane, why);
 }
 
+static bool stopped(void *lane)
+{
+	return lane_is_aborted(lane);
+}
+
+static struct sync_link link_of(struct lane *lane)
+{
+	return (struct sync_link){
+		.pull = pull, .push = push, .stop = stop, .stopped = stopped, .cookie = lane
+	};
+}
+
 static bool excluded(void *cookie, const char *path, bool directory)
 {
 	return ignore_covers(((struct sync_flow *)cookie)->exclude, path, directory);
@@ -73,7 +85,7 @@ static void spread(void *cookie)
 static int work_in_team(struct lane *lane, void *arg, struct err *err)
 {
 	struct sync_flow *f = arg;
-	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = lane };
+	const struct sync_link link = link_of(lane);
 
 	return f->env.source ? sync_source_stream(f->env.team, &link, &f->counts, err)
 			     : sync_target_stream(f->env.team, &link, &f->counts, err);
@@ -82,7 +94,7 @@ static int work_in_team(struct lane *lane, void *arg, struct err *err)
 static int lead(struct lane *lane, struct sync_flow *f, struct err *err)
 {
 	struct sync_options o = f->env.options;
-	struct sync_link link = { .pull = pull, .push = push, .stop = stop, .cookie = lane };
+	const struct sync_link link = link_of(lane);
 	int root = f->env.open(f->env.cookie, err), r;
 
 	if (root < 0 && err->code != GRPC_OK)

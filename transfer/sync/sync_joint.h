@@ -9,8 +9,8 @@
 #include "transfer/sync/sync_part.h"
 #include "transfer/sync/sync_wire.h"
 
-#define SYNC_JOINTS_MAX \
-	32 /* files that are begun at a time; a source has one a stream and one more */
+#define SYNC_JOINTS_MAX    32     /* files that are begun at a time */
+#define SYNC_JOINT_WAIT_MS 600000 /* in which no range begins or ends, and one waits for that */
 
 struct sync_joint; /* all of a sync's */
 
@@ -28,12 +28,26 @@ struct sync_joint_file {
 struct sync_joint *sync_joint_create(struct err *); /* NULL: no memory */
 void sync_joint_free(struct sync_joint *);          /* undoes what is there; NULL is legal */
 
-/* A range of ${e} is begun. ${make} makes the part file when it is the first of its file, and
- * who has that fail spoils the file. NULL: INVALID_ARGUMENT, it does not go with the ranges that
- * were begun before; or too many files, or no memory. */
+/* Who brings a range. */
+struct sync_joint_user {
+	/* Makes the part file of a file whose first range it is; who has that fail spoils the
+	 * file. With a lock held. */
+	void (*make)(void *cookie, struct sync_part *);
+	bool (*stopped)(void *cookie); /* whoever sends it is gone: it need not wait */
+	void *cookie;
+};
+
+/*
+ * A range of ${e} is begun. Ranges come on each stream in the order of their files' numbers.
+ * One of a further file waits while SYNC_JOINTS_MAX are begun and any of these comes before
+ * it: what it waits for is never behind it on its own stream, and so comes. NULL:
+ * INVALID_ARGUMENT, it does not go with the ranges that were begun before, RESOURCE_EXHAUSTED,
+ * numbers are out of order, or no memory, or the wait is over.
+ */
 struct sync_joint_file *sync_joint_enter(struct sync_joint *, const struct sync_entry *e,
-    const struct sync_range *, void (*make)(void *cookie, struct sync_part *), void *cookie,
-    struct err *);
+    const struct sync_range *, const struct sync_joint_user *, struct err *);
+
+void sync_joint_stop(struct sync_joint *); /* nobody waits from now on */
 
 /* It has failed; true: nothing of it had before. */
 bool sync_joint_spoil(struct sync_joint_file *);

@@ -21,6 +21,7 @@
 
 #include "transfer/sync/sync_wire.h"
 
+#define SYNC_STREAMS_MAX  16                 /* of one sync */
 #define SYNC_SIGNS_MAX    4096               /* files that wait for their signature */
 #define SYNC_NAMES_QUEUED ((size_t)1 << 20)  /* bytes of names in such a queue */
 #define SYNC_DELETES_MAX  ((size_t)16 << 20) /* bytes of names that wait to be deleted */
@@ -50,6 +51,7 @@ struct sync_link {
 	sync_push *push;
 	/* Another thread of this end has failed: both of the above shall, with ${why}. */
 	void (*stop)(void *cookie, const struct err *why);
+	bool (*stopped)(void *cookie); /* whether that is so; NULL: nobody knows */
 	void *cookie;
 };
 

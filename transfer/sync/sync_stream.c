@@ -227,7 +227,8 @@ int sync_target_stream(struct sync_team *team, const struct sync_link *link,
 	if (sync_out_init(&out, link->push, link->cookie, err) == 0 &&
 	    sync_in_init(&m.in, link->pull, link->cookie, err) == 0 &&
 	    sync_receive_init(&t, err) == 0 &&
-	    (t.apply = sync_apply_create(m.lead.root, m.lead.dirs, m.lead.joint, err)) != NULL)
+	    (t.apply = sync_apply_create(m.lead.root, m.lead.dirs, m.lead.joint, link, err)) !=
+		NULL)
 		r = run_target(&m, &t, &out, err);
 	counts->sent = out.total;
 	counts->received = m.in.total;

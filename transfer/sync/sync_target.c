@@ -263,7 +263,8 @@ static int prepare(struct target *t, struct err *err)
 		return -1;
 	if ((t->joint = sync_joint_create(err)) == NULL)
 		return -1;
-	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, t->joint, err)) == NULL)
+	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, t->joint, t->link, err)) ==
+	    NULL)
 		return -1;
 	const struct sync_lead lead = { .root = t->root,
 		.opt = t->opt,

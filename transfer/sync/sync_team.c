@@ -93,8 +93,11 @@ void sync_team_end(struct sync_team *t)
 	for (size_t i = 0; i < SYNC_STREAMS_MAX; i++)
 		if (t->links[i] != NULL)
 			t->links[i]->stop(t->links[i]->cookie, &over);
+	if (t->lead.joint != NULL)
+		sync_joint_stop(t->lead.joint);
 	while (t->members > 0)
 		pthread_cond_wait(&t->moved, &t->lock);
+	t->lead.joint = NULL;
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -299,6 +302,8 @@ void sync_team_leave(
 	if (missed && t->state == TEAM_LED && t->err.code == GRPC_OK) {
 		t->err = *why;
 		t->lead.link->stop(t->lead.link->cookie, why);
+		if (t->lead.joint != NULL)
+			sync_joint_stop(t->lead.joint);
 	}
 	t->members--;
 	pthread_cond_broadcast(&t->moved);

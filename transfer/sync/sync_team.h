@@ -24,9 +24,8 @@
 #include "transfer/sync/sync_peer.h"
 #include "transfer/sync/sync_split.h"
 
-#define SYNC_STREAMS_MAX 16  /* of one sync */
-#define SYNC_JOBS_MAX    256 /* files that wait for a stream */
-#define SYNC_JOBS_SUMS   4   /* of those, with the sums of what is there */
+#define SYNC_JOBS_MAX  256 /* files that wait for a stream */
+#define SYNC_JOBS_SUMS 4   /* of those, with the sums of what is there */
 
 struct sync_team *sync_team_create(struct err *); /* NULL: no memory */
 struct sync_team *sync_team_hold(struct sync_team *);

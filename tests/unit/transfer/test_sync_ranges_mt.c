@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,10 +71,10 @@ static void a_large_file_that_is_the_same(void **state)
 	assert_same_file(t, "f");
 }
 
-static void make_with_holes(int root, size_t size)
+static void make_with_holes(int root, const char *name, size_t size)
 {
-	write_text(root, "f", "at the beginning");
-	int fd = openat(root, "f", O_WRONLY | O_CLOEXEC);
+	write_text(root, name, "at the beginning");
+	int fd = openat(root, name, O_WRONLY | O_CLOEXEC);
 	assert_int_equal(ftruncate(fd, (off_t)size), 0);
 	close(fd);
 }
@@ -83,7 +84,7 @@ static void a_large_file_with_holes(void **state)
 	struct trees *t = *state;
 	struct stat st;
 
-	make_with_holes(t->source, LARGE);
+	make_with_holes(t->source, "f", LARGE);
 	write_at(t->source, "f", "in the middle", (off_t)(2 * SYNC_RANGE_MIN + 100000));
 	sync_in_streams_well(t, 1);
 	assert_true(t->from.counts.literal < 64 << 10);
@@ -113,6 +114,22 @@ static void a_large_file_that_changes(void **state)
 	assert_same_file(t, "f");
 }
 
+/* Their ranges are a few bytes, and one stream is slow: the others are files ahead of it. */
+static void many_large_files(void **state)
+{
+	struct trees *t = *state;
+	char name[16];
+
+	for (unsigned i = 0; i < 2 * SYNC_JOINTS_MAX; i++) {
+		snprintf(name, sizeof(name), "f%03u", i);
+		make_with_holes(t->source, name, 2 * SYNC_RANGE_MIN);
+	}
+	t->pause_us = 100000;
+	sync_in_streams_well(t, (uint64_t)2 * SYNC_JOINTS_MAX);
+	assert_same_file(t, "f000");
+	assert_same_file(t, name);
+}
+
 static void a_large_file_that_fails(void **state)
 {
 	struct trees *t = *state;
@@ -133,7 +150,7 @@ static void try_without_memory(void *cookie)
 	struct trees *t = cookie;
 
 	alloc_hold();
-	make_with_holes(t->target, 100000);
+	make_with_holes(t->target, "f", 100000);
 	alloc_release();
 	sync_in_streams(t, &(struct sync_options){ 0 });
 	if (!alloc_has_failed())
@@ -146,7 +163,7 @@ static void no_memory(void **state)
 {
 	struct trees *t = *state;
 
-	make_with_holes(t->source, 2 * SYNC_RANGE_MIN);
+	make_with_holes(t->source, "f", 2 * SYNC_RANGE_MIN);
 	alloc_torture(try_without_memory, t);
 }
 
@@ -158,6 +175,7 @@ int main(void)
 		TREES(a_large_file_with_holes),
 		TREES(a_large_file_that_changes),
 		TREES(a_large_file_that_fails),
+		TREES(many_large_files),
 		TREES(no_memory),
 	};
 

@@ -72,6 +72,7 @@ static ssize_t pull(void *cookie, const void **bytes, struct err *err)
 	}
 	pthread_cond_broadcast(&p->moved);
 	pthread_mutex_unlock(&p->lock);
+	usleep(((struct end *)cookie)->pause_us);
 	return n;
 }
 
@@ -216,6 +217,7 @@ void sync_in_streams(struct trees *t, const struct sync_options *o)
 			.run = run_source };
 		ends[i][1] = (struct end){ &pipes[i][0], &pipes[i][1], -1, .options = to,
 			.run = run_target };
+		ends[i][1].pause_us = i == 0 ? t->pause_us : 0;
 		for (size_t k = 0; k < 2; k++)
 			assert_int_equal(
 			    pthread_create(&threads[i][k], NULL, end_main, &ends[i][k]), 0);

@@ -27,6 +27,7 @@ struct end {
 	int (*run)(int, const struct sync_options *, const struct sync_link *, struct sync_counts *,
 	    struct err *);
 	size_t notes;
+	unsigned pause_us; /* before it looks at what has come */
 };
 
 struct trees {
@@ -35,6 +36,7 @@ struct trees {
 	struct end from, to;
 	/* Of the source, with several streams. */
 	void (*item)(void *end, enum sync_act, const struct sync_entry *);
+	unsigned pause_us;         /* of the first that joined, at the target */
 	uint64_t literal[STREAMS]; /* that each stream has carried, but for the first */
 };
 
