@@ -222,7 +222,7 @@ void client_on_global(ssh_session ssh, ssh_message m, void *client)
 		channels_take_global(c->channels, ours);
 	} else {
 		peek_free_global(ours);
-		if (!c->failing)
+		if (!c->failing && c->state < CLIENT_STATE_ENDING)
 			refuse_message(c, SSH_REQUEST_GLOBAL);
 	}
 }

@@ -368,8 +368,7 @@ static void take_input(struct exec *e, const Openshell__V1__ExecSandboxInput *in
 		call_fail(e, GRPC_INVALID_ARGUMENT, "a second start; stdin or resize was expected");
 		break;
 	default:
-		call_fail(
-		    e, GRPC_INVALID_ARGUMENT, "a message without stdin, resize or signal");
+		call_fail(e, GRPC_INVALID_ARGUMENT, "a message without stdin, resize or signal");
 	}
 }
 
