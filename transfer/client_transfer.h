@@ -63,6 +63,7 @@ struct transfer_put {
 	bool hashed;           /* the local file is, ${promised} */
 	bool promises;         /* that digest; what was there already is verified with it */
 	bool promise_refused;  /* by a supervisor that knows no adds_digest */
+	bool renamed;          /* ${id} is of what is in the file */
 	uint64_t hashed_to;
 	struct digest *hash;
 	uint8_t promised[DIGEST_SIZE];

@@ -586,6 +586,13 @@ static bool is_other_way(struct transfer *t)
 		p->promise_refused = true;
 		return true;
 	}
+	/* It was begun with other content of that size and time. */
+	if (t->err.code == GRPC_FAILED_PRECONDITION && p->promise_refused && !p->renamed) {
+		text_hex(p->promised, sizeof(p->promised), p->id);
+		p->renamed = true;
+		p->promise_refused = false;
+		return true;
+	}
 	if (t->err.code == GRPC_DATA_LOSS && p->promises && p->restarts++ == 0)
 		return true; /* what was there was damaged, and is gone */
 	if (p->writer == 0)

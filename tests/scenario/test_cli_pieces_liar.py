@@ -162,7 +162,9 @@ def test_another_writer(lied_to):
 def test_refused_for_ever(lied_to):
     cli = lied_to(end=lambda m, n, c: c.abort(grpc.StatusCode.FAILED_PRECONDITION, "another writer"))
     assert "another writer" in sent(cli, 1).err
-    assert [(m.writer != 0, m.adds_digest) for m, _ in cli.liar.ends] == [(True, False), (False, True), (False, False)]
+    ways = [(True, False), *2 * [(False, True), (False, False)]]  # the latter with another id, too
+    assert [(m.writer != 0, m.adds_digest) for m, _ in cli.liar.ends] == ways
+    assert len({m.upload_id for m, _ in cli.liar.ends}) == 2
     cli = lied_to(end=lambda m, n, c: c.abort(grpc.StatusCode.OUT_OF_RANGE, "nothing is durable"))
     assert "nothing is durable" in sent(cli, 1).err
     assert len(cli.liar.ends) == 2
@@ -255,6 +257,7 @@ class Older(Liar):
         self.durable, self.running, self.lasting = durable, False, lasting
         self.refused = []
         self.begun = {}  # the digests that uploads were begun with
+        self.other = b""  # the first one's
         super().__init__(None, None)
 
     def query(self, request, context):
@@ -282,7 +285,9 @@ class Older(Liar):
             self.running = False
 
     def upload_alone(self, m, requests, context):
-        begun = self.begun.setdefault(m.upload_id, b"" if self.durable else m.digest.value)
+        with self.lock:
+            first = b"" if self.durable else m.digest.value
+            begun = self.begun.setdefault(m.upload_id, first if self.begun else self.other or first)
         if begun != m.digest.value:
             self.refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "it was begun with another digest")
         if m.offset > self.durable:
@@ -310,6 +315,22 @@ def test_a_supervisor_that_knows_no_pieces(tmp_path, lasting):
         cli("cp", "-T", "-P", "4", "f", "box:f")
         assert [m.offset + n for m, n in older.ends] == [SIZE]
         assert older.refused
+    finally:
+        older.server.stop(0).wait()
+
+
+@pytest.mark.parametrize("transfers", ["1", "4"])
+def test_it_was_begun_with_other_content(tmp_path, transfers):
+    """Of the same size and time, and so with the same id: then it gets another one."""
+    older = Older(durable=1)
+    older.other = b"x"
+    try:
+        cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{older.port}")
+        with open(cli.here / "f", "wb") as file:
+            file.truncate(SIZE)
+        cli("cp", "-T", "-P", transfers, "f", "box:f")
+        assert len(older.begun) == 2 and b"x" in older.begun.values()
+        assert [m.offset + n for m, n in older.ends] == [SIZE]
     finally:
         older.server.stop(0).wait()
 

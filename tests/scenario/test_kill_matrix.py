@@ -362,5 +362,6 @@ def test_across_old_or_new(ready, tmp_path, victim):
     try:
         for _ in range(ACROSS_ROUNDS):
             matrix.round(victim)
+        assert matrix.struck > ACROSS_ROUNDS, "most are struck before they have ended"
     finally:
         matrix.close()
