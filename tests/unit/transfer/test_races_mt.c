@@ -48,6 +48,7 @@ struct race {
 	struct sync_apply *apply;
 	struct sync_dirs *dirs;
 	struct sync_joint *joint;
+	struct sync_link link; /* nothing comes over it */
 	struct tar archive, packed;
 	size_t pulled;
 	uint32_t random;
@@ -451,7 +452,7 @@ static int setup(void **state)
 	r->transfers.claims = claims_create();
 	r->dirs = sync_dirs_create(&err);
 	r->joint = sync_joint_create(&err);
-	r->apply = sync_apply_create(r->maze.root, r->dirs, r->joint, &err);
+	r->apply = sync_apply_create(r->maze.root, r->dirs, r->joint, &r->link, &err);
 	make_archive(&r->archive);
 	digest_of(CONTENT, CONTENT_LEN, r->digest);
 	*state = r;
