@@ -1,9 +1,10 @@
 /*
  * A clock that is set while a program runs, for LD_PRELOAD.
  *
- * $TOWLINE_CLOCK names a file that holds struct control: seconds that the wall clock and the
- * clock of the boot are ahead of the true ones. Files that are written get their time from the
- * same wall clock. The monotonic clock, by which programs wait, is nobody's to set.
+ * $TOWLINE_CLOCK names a file that holds struct control: seconds that the wall clock, the clock
+ * of the boot and the monotonic clock are ahead of the true ones. Files that are written get
+ * their time from the same wall clock. The monotonic clock is nobody's to set; it is here for
+ * what takes an hour, and all waits of a program that are shorter are over when it jumps.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 struct control {
-	atomic_int_least64_t wall_s, boot_s;
+	atomic_int_least64_t wall_s, boot_s, monotonic_s;
 };
 
 static struct control nothing;
@@ -45,6 +46,8 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 		now->tv_sec += atomic_load(&control->wall_s);
 	if (r == 0 && clock == CLOCK_BOOTTIME)
 		now->tv_sec += atomic_load(&control->boot_s);
+	if (r == 0 && (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE))
+		now->tv_sec += atomic_load(&control->monotonic_s);
 	return r;
 }
 

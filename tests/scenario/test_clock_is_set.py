@@ -32,7 +32,7 @@ STEPS = {"forward": [2], "back": [-2], "forward and back": [2, 0], "back and for
 class Clock(Shim):
     def __init__(self, folder):
         super().__init__("clock", folder)
-        self.wall = self.boot = 0
+        self.wall = self.boot = self.monotonic = 0
 
     def set(self, days):
         """The wall clock, so many days from the truth."""
@@ -45,8 +45,15 @@ class Clock(Shim):
         self.boot += hours * HOUR
         self._tell()
 
+    def jump(self, seconds):
+        """What a program waits by, too."""
+        self.monotonic += seconds
+        self.wall += seconds
+        self.boot += seconds
+        self._tell()
+
     def _tell(self):
-        self.map[:16] = struct.pack("qq", self.wall, self.boot)
+        self.map[:24] = struct.pack("qqq", self.wall, self.boot, self.monotonic)
 
 
 @pytest.fixture

@@ -4,9 +4,12 @@ cannot. The endpoint runs under a shim that sets the first."""
 import time
 
 import pytest
-from raw_ssh import RawSsh
+from raw_ssh import GLOBAL_REQUEST, KEXINIT, RawSsh, string
 from ssh_endpoint import endpoint, make_endpoint  # noqa: F401
 from test_clock_is_set import clock  # noqa: F401
+
+
+REQUEST_SUCCESS = 81
 
 
 @pytest.fixture
@@ -51,3 +54,20 @@ def test_a_session_that_expired_by_the_endpoints_clock(under, clock):  # noqa: F
     clock.set(2)
     with pytest.raises(AssertionError):
         RawSsh(under.connect()).log_in(under.gateway.session())
+
+
+def test_keys_are_changed_after_an_hour(clock, make_endpoint):  # noqa: F811
+    endpoint = make_endpoint("--idle-timeout=0", "--keepalive=0")  # noqa: F811
+    session = endpoint.gateway.session(seconds=10000, wall_seconds=10000)
+    peer = RawSsh(endpoint.connect()).log_in(session)
+    keepalive = bytes([GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1"
+    clock.jump(3500)
+    peer.send(keepalive)
+    assert peer.read()[0] == REQUEST_SUCCESS
+    clock.jump(101)
+    peer.send(keepalive)  # the answer waits for the keys
+    packet = peer.read()
+    assert packet[0] == KEXINIT
+    peer.key_exchange(packet)
+    assert peer.read()[0] == REQUEST_SUCCESS
+    peer.close()
