@@ -226,7 +226,7 @@ def test_the_answer_to_a_piece_is_lost(lied_to):
 @pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DATA_LOSS", "PERMISSION_DENIED", "ABORTED"])
 def test_what_concerns_the_whole_stops_all(lied_to, code):
     """At once: the piece beside it is not waited for."""
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def piece(metadata, received, context):
         context.abort(getattr(grpc.StatusCode, code), "that is for all")
@@ -237,8 +237,10 @@ def test_what_concerns_the_whole_stops_all(lied_to, code):
     def upload(requests, context):
         metadata = next(requests).metadata
         if metadata.offset or not metadata.piece_bytes:
+            begun.wait(10)
             context.abort(getattr(grpc.StatusCode, code), "that is for all")
         context.add_callback(stopped.set)
+        begun.set()
         for _ in requests:
             time.sleep(0.2)
         return first(iter([REQUEST(metadata=metadata)]), context)
@@ -247,7 +249,7 @@ def test_what_concerns_the_whole_stops_all(lied_to, code):
     process = cli.popen("cp", "-T", "-P", "2", "f", "box:f")
     assert stopped.wait(10)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and b"that is for all" in err
+    assert process.returncode == 1 and b"that is for all" in err, err
 
 
 class Older(Liar):
