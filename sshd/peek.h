@@ -6,8 +6,8 @@
  * publish. They matter: a shell without modes behaves oddly, what is asked without a wish for
  * an answer may be that a command's output is read no more, and a packet size of 10 makes
  * ssh_channel_write() send empty packets for ever. And global requests have to be answered in
- * their order, of which libssh takes no account. The structure is described here as 0.10.6 has it, and looked at only where what
- * stands around the field is what libssh's own functions say.
+ * their order, of which libssh takes no account. The structure is described here as 0.10.6 has
+ * it, and looked at only where what stands around the field is what libssh's own functions say.
  */
 #ifndef SSHD_PEEK_H
 #define SSHD_PEEK_H

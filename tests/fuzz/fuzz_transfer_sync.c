@@ -1,7 +1,8 @@
 /*
  * What one end of a sync is told by the other: records onto a target, or to a source, on the
- * first stream or on one that joins. The first byte says which, and the options. Whatever the bytes, nothing may appear or change
- * outside of the directory: what is beside it is looked at after each run.
+ * first stream or on one that joins. The first byte says which, and the options. Whatever the
+ * bytes, nothing may appear or change outside of the directory: what is beside it is looked at
+ * after each run.
  */
 #include <dirent.h>
 #include <errno.h>
