@@ -501,7 +501,8 @@ def test_forwards_are_spread(place):
             list(answers)
         return not place.endpoint.opens.empty()
 
-    wait_until(goes_to_the_other, 5, "the other one takes them")
+    # One that was on its way to it is waited with for 10 s, since it may come back.
+    wait_until(goes_to_the_other, 15, "the other one takes them")
 
 
 def test_bad_endpoints_file(make_gateway, tmp_path):
