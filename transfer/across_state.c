@@ -147,6 +147,21 @@ static int ask_digest(struct across_state *s, struct err *err)
 	return 0;
 }
 
+/* Of the target. */
+
+static int ask(struct across_state *s, const ProtobufCMessage *request, const char *path,
+    rpc_unary_done *done, struct err *err)
+{
+	size_t len;
+	uint8_t *packed = codec_pack_new(request, &len);
+
+	if (packed == NULL)
+		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	s->asked = rpc_client_unary(s->opt.client, path, NULL, ASK_MS, packed, len, done, s, err);
+	free(packed);
+	return s->asked != NULL ? 0 : -1;
+}
+
 /* What is durable. */
 
 static void take_state(struct across_state *s, const Towline__V1__QueryUploadResponse *r)
@@ -185,7 +200,6 @@ static int query(struct across_state *s, struct err *err)
 {
 	Towline__V1__QueryUploadRequest q = TOWLINE__V1__QUERY_UPLOAD_REQUEST__INIT;
 	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(s);
-	size_t len;
 
 	q.sandbox = (char *)s->opt.to.sandbox;
 	q.remote_path = (char *)s->opt.to.path;
@@ -193,13 +207,7 @@ static int query(struct across_state *s, struct err *err)
 	if (s->opt.workspace[0] != '\0')
 		q.workspace_scope = &scope;
 	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	s->asked = rpc_client_unary(s->opt.client, "/towline.v1.Files/QueryUpload", NULL, ASK_MS,
-	    packed, len, query_done, s, err);
-	free(packed);
-	return s->asked != NULL ? 0 : -1;
+	return ask(s, &q.base, "/towline.v1.Files/QueryUpload", query_done, err);
 }
 
 /* What was left is no good. */
@@ -222,7 +230,6 @@ static int forget(struct across_state *s, struct err *err)
 {
 	Towline__V1__AbortUploadRequest q = TOWLINE__V1__ABORT_UPLOAD_REQUEST__INIT;
 	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(s);
-	size_t len;
 
 	q.sandbox = (char *)s->opt.to.sandbox;
 	q.remote_path = (char *)s->opt.to.path;
@@ -230,13 +237,7 @@ static int forget(struct across_state *s, struct err *err)
 	if (s->opt.workspace[0] != '\0')
 		q.workspace_scope = &scope;
 	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	s->asked = rpc_client_unary(s->opt.client, "/towline.v1.Files/AbortUpload", NULL, ASK_MS,
-	    packed, len, abort_done, s, err);
-	free(packed);
-	return s->asked != NULL ? 0 : -1;
+	return ask(s, &q.base, "/towline.v1.Files/AbortUpload", abort_done, err);
 }
 
 struct across_state *across_state_start(const struct across_state_options *opt, struct err *err)
