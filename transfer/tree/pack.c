@@ -229,15 +229,33 @@ static void find_extents(struct pack *p, int fd, uint64_t size)
 		p->data[p->extents++] = (struct extent){ (uint64_t)at, size - (uint64_t)at };
 }
 
+/* Whether ${path} goes into a ustar header, whole or split at a slash (POSIX.1-2017, pax,
+ * "ustar Interchange Format": 155 and 100 bytes). One of other bytes than ASCII must go into
+ * its last part. Where it does not, libarchive 3.6.2 names a sparse file by what does
+ * (archive_write_set_format_pax.c: "GNU.sparse.name" is set from the shortened name). */
+static bool fits_ustar(const char *path)
+{
+	size_t len = strlen(path);
+	const char *slash;
+
+	for (const char *c = path; *c != '\0'; c++)
+		if ((unsigned char)*c >= 0x80)
+			return len < 100;
+	if (len <= 100)
+		return true;
+	slash = strchr(path + len - 101, '/');
+	return slash != NULL && slash[1] != '\0' && slash - path <= 155;
+}
+
 /* Sparse when the file system has less of it than its size is. */
-static void describe_content(struct pack *p, int fd, const struct stat *st)
+static void describe_content(struct pack *p, int fd, const char *path, const struct stat *st)
 {
 	uint64_t size = (uint64_t)st->st_size;
 
 	p->extents = 1;
 	p->data[0] = (struct extent){ 0, size };
 	archive_entry_set_size(p->entry, st->st_size); /* sparse entries are checked against it */
-	if ((uint64_t)st->st_blocks * 512 >= size)
+	if ((uint64_t)st->st_blocks * 512 >= size || !fits_ustar(path))
 		return;
 	find_extents(p, fd, size);
 	if (p->extents == 1 && p->data[0].len == size)
@@ -357,7 +375,7 @@ static int pack_open_file(struct pack *p, int fd, const char *path)
 		return 0;
 	}
 	add_attributes(p, fd, path);
-	describe_content(p, fd, &st);
+	describe_content(p, fd, path, &st);
 	if (write_header(p, path, &st, (uint64_t)st.st_size) != 0)
 		return -1;
 	return pack_content(p, fd, path, &st, held);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -258,6 +259,40 @@ static void holes_stay_holes(void **state)
 	struct stat old, new = stat_in(f, "some");
 	assert_int_equal(fstatat(f->tree, "some", &old, 0), 0);
 	assert_int_equal(new.st_blocks, old.st_blocks);
+}
+
+/* The lengths around which a name no longer fits the archive's plain header. */
+static void a_sparse_file_keeps_its_name(void **state)
+{
+	struct fixture *f = *state;
+	char name[NAME_MAX + 1] = "";
+
+	assert_int_equal(mkdirat(f->tree, "in", 0755), 0);
+	for (int len = 92; len <= 104; len++) {
+		snprintf(name, sizeof(name), "%0*d", len, 1);
+		make_sparse(f, name, 1);
+		snprintf(name, sizeof(name), "in/%0*d", len, 1);
+		make_sparse(f, name, 1);
+		snprintf(name, sizeof(name), "\xe4%0*d", len, 2);
+		make_sparse(f, name, 1);
+	}
+	make_sparse(f, memset(name, 'n', NAME_MAX), 1);
+	memset(name + 160, 0, NAME_MAX - 160);
+	name[0] = 'd';
+	assert_int_equal(mkdirat(f->tree, name, 0755), 0);
+	make_sparse(f, strcat(name, "/f"), 1);
+	there_and_back(f);
+	compare_files(f, name);
+	for (int len = 92; len <= 104; len++) {
+		snprintf(name, sizeof(name), "%0*d", len, 1);
+		compare_files(f, name);
+		snprintf(name, sizeof(name), "in/%0*d", len, 1);
+		compare_files(f, name);
+		snprintf(name, sizeof(name), "\xe4%0*d", len, 2);
+		compare_files(f, name);
+	}
+	memset(name, 'n', NAME_MAX);
+	compare_files(f, name);
 }
 
 static void holes_are_counted(void **state)
@@ -576,6 +611,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(files_of_several_names_stay_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(times_are_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(holes_stay_holes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_sparse_file_keeps_its_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(holes_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(attributes_of_users_are_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(attributes_have_a_limit, setup, teardown),
