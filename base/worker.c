@@ -133,10 +133,11 @@ int workers_submit(struct workers *w, struct loop *loop, struct job *job)
 		*w->last = job;
 		w->last = &job->next;
 		w->queued++;
-		pthread_cond_signal(&w->changed);
 		r = 0;
 	}
 	pthread_mutex_unlock(&w->lock);
+	if (r == 0) /* who wakes finds the lock free */
+		pthread_cond_signal(&w->changed);
 	return r;
 }
 
