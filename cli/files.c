@@ -10,7 +10,6 @@
 #include "proto/codec.h"
 #include "proto/methods.h"
 #include "transfer/client_files.h"
-#include "transfer/raw_path.h"
 
 #define TEXT_MAX  ((size_t)256 << 10)
 #define PATH_SIZE 64
@@ -121,38 +120,17 @@ static void on_done(void *cookie, const struct err *err)
 
 static const struct client_files_ops ops = { .message = on_message, .done = on_done };
 
-/* The request's paths may be no UTF-8. NULL: no memory. */
-static uint8_t *pack(const ProtobufCMessage *request, size_t *len)
-{
-	size_t size = request->descriptor->sizeof_message;
-	ProtobufCMessage *copy = malloc(size);
-	uint8_t *packed = NULL;
-
-	if (copy != NULL) {
-		memcpy(copy, request, size);
-		packed = raw_path_pack(copy, copy, len);
-	}
-	free(copy);
-	return packed;
-}
-
-static int call(
-    struct call *c, const char *method, const ProtobufCMessage *request, struct err *err)
+static int call(struct call *c, const char *method, ProtobufCMessage *request, struct err *err)
 {
 	struct session *s = c->wait.session;
 	struct rpc_client *client = session_client(s, err);
 	char path[PATH_SIZE];
-	size_t len;
-	uint8_t *packed;
 
 	if (client == NULL)
 		return -1;
-	if ((packed = pack(request, &len)) == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	snprintf(path, sizeof(path), "/towline.v1.Files/%s", method);
 	c->type = methods_find(path)->reply;
-	c->files = client_files_start(client, method, packed, len, &ops, c, err);
-	free(packed);
+	c->files = client_files_start(client, method, request, &ops, c, err);
 	if (c->files == NULL)
 		return -1;
 	int r = session_wait(s, &c->wait, SESSION_FOREVER, err);
@@ -161,8 +139,8 @@ static int call(
 	return r;
 }
 
-int files_call(struct session *s, const char *method, const ProtobufCMessage *request, void **reply,
-    struct err *err)
+int files_call(
+    struct session *s, const char *method, ProtobufCMessage *request, void **reply, struct err *err)
 {
 	struct call c = { .wait.session = s };
 	int r = call(&c, method, request, err);
@@ -176,7 +154,7 @@ int files_call(struct session *s, const char *method, const ProtobufCMessage *re
 	return r;
 }
 
-int files_stream(struct session *s, const char *method, const ProtobufCMessage *request,
+int files_stream(struct session *s, const char *method, ProtobufCMessage *request,
     files_message *each, void *cookie, struct err *err)
 {
 	struct call c = { .wait.session = s, .each = each, .cookie = cookie };

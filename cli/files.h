@@ -26,12 +26,12 @@ int files_each(const struct cli *, const char *verb, const struct cmd_words *, c
 int files_parse(const struct cli *, const char *verb, const char *word, struct end *);
 
 /* A call with one answer, which is freed with codec_free(); it takes as long as it takes. */
-int files_call(struct session *, const char *method, const ProtobufCMessage *request, void **reply,
-    struct err *);
+int files_call(
+    struct session *, const char *method, ProtobufCMessage *request, void **reply, struct err *);
 
 /* A call with many: ${each} looks at one; -1 ends the call. */
 typedef int files_message(void *cookie, const void *message, struct err *);
-int files_stream(struct session *, const char *method, const ProtobufCMessage *request,
+int files_stream(struct session *, const char *method, ProtobufCMessage *request,
     files_message *each, void *cookie, struct err *);
 
 /* "file", "directory", "symlink", "other". */

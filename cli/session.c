@@ -6,6 +6,7 @@
 
 #include "cli/registry.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
 #include "rpc/tls.h"
 
 #define METHOD_PREFIX "/openshell.v1.OpenShell/"
@@ -261,10 +262,5 @@ int session_call(struct session *s, const char *method, const ProtobufCMessage *
 
 Openshell__Datamodel__V1__WorkspaceSelector *session_scope(struct session *s)
 {
-	if (s->cli->workspace == NULL || s->cli->workspace[0] == '\0')
-		return NULL;
-	openshell__datamodel__v1__workspace_selector__init(&s->scope);
-	s->scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	s->scope.workspace = s->cli->workspace;
-	return &s->scope;
+	return scope_of_workspace(&s->scope, s->cli->workspace);
 }

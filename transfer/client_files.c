@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "relay/framed.h"
+#include "transfer/ask.h"
 
 #define PATH_SIZE 64
 
@@ -51,8 +52,7 @@ static const struct framed_ops call_ops = {
 };
 
 struct client_files *client_files_start(struct rpc_client *client, const char *method,
-    const void *request, size_t len, const struct client_files_ops *ops, void *cookie,
-    struct err *err)
+    void *request, const struct client_files_ops *ops, void *cookie, struct err *err)
 {
 	static const struct framed_options options = { .whole = true };
 	char path[PATH_SIZE];
@@ -67,14 +67,10 @@ struct client_files *client_files_start(struct rpc_client *client, const char *m
 	f->ops = ops;
 	f->cookie = cookie;
 	f->call = framed_call(client, &call, &options, &call_ops, f, err);
-	if (f->call != NULL && framed_send(f->call, request, len) == 0) {
-		framed_end(f->call);
+	if (f->call != NULL && ask(f->call, request, err) == 0)
 		return f;
-	}
-	if (f->call != NULL) {
-		err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
+	if (f->call != NULL)
 		framed_cancel(f->call, err);
-	}
 	free(f);
 	return NULL;
 }

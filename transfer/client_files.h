@@ -22,10 +22,10 @@ struct client_files_ops {
 	void (*done)(void *cookie, const struct err *);
 };
 
-/* ${method} is "StatFile"; ${request} is a packed message of its type, and only looked at.
- * NULL: no memory, or no connection. */
-struct client_files *client_files_start(struct rpc_client *, const char *method,
-    const void *request, size_t len, const struct client_files_ops *, void *cookie, struct err *);
+/* ${method} is "StatFile"; ${request} is a struct of the generated type of its requests. Its
+ * paths may be of any bytes; it is as before then. NULL: no memory, or no connection. */
+struct client_files *client_files_start(struct rpc_client *, const char *method, void *request,
+    const struct client_files_ops *, void *cookie, struct err *);
 
 /* No callback after. */
 void client_files_cancel(struct client_files *);

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "proto/codec.h"
-#include "transfer/raw_path.h"
+#include "proto/scope.h"
+#include "transfer/ask.h"
 
 #define SLICES_MAX    65536               /* that wait; more are too small to be honest */
 #define AHEAD         ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
@@ -350,12 +351,8 @@ static int send_request(struct fetch_stream *s, uint64_t length)
 {
 	const struct fetch *f = s->fetch;
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-	size_t len;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = (char *)f->opt.workspace;
 	q.sandbox = (char *)f->opt.sandbox;
 	q.remote_path = (char *)f->opt.remote;
 	q.sparse_ok = true;
@@ -365,18 +362,8 @@ static int send_request(struct fetch_stream *s, uint64_t length)
 		q.prefix_bytes = s->begun_at;
 		q.length = length;
 	}
-	if (f->opt.workspace[0] != '\0')
-		q.workspace_scope = &scope;
-	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(&s->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(s->call, packed, len);
-	free(packed);
-	if (r != 0)
-		return err_set(&s->err, GRPC_UNAVAILABLE, "the call takes no request");
-	framed_end(s->call);
-	return 0;
+	q.workspace_scope = scope_of_workspace(&scope, f->opt.workspace);
+	return ask(s->call, &q, &s->err);
 }
 
 /* Where the range stands; what is there is hashed again only if it is an earlier

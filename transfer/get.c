@@ -11,8 +11,9 @@
 #include "base/beneath.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
+#include "transfer/ask.h"
 #include "transfer/client_transfer.h"
-#include "transfer/raw_path.h"
 
 static void flow_used(void *cookie, size_t bytes)
 {
@@ -200,12 +201,8 @@ static const struct framed_ops call_ops = {
 static int send_request(struct transfer *t, const char *const *exclude, struct err *err)
 {
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-	size_t len;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
 	q.sandbox = t->sandbox;
 	q.remote_path = t->remote;
 	q.as_archive = t->recursive;
@@ -216,17 +213,8 @@ static int send_request(struct transfer *t, const char *const *exclude, struct e
 		q.n_exclude++;
 	q.offset = t->offset;
 	q.length = t->length;
-	if (t->workspace[0] != '\0')
-		q.workspace_scope = &scope;
-	uint8_t *packed = raw_path_pack(&q, &q, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(t->call, packed, len);
-	free(packed);
-	if (r != 0)
-		return err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
-	framed_end(t->call);
-	return 0;
+	q.workspace_scope = scope_of_workspace(&scope, t->workspace);
+	return ask(t->call, &q, err);
 }
 
 /* A person may name what is above or beside the current directory, which a path taken

@@ -11,8 +11,9 @@
 
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
+#include "transfer/ask.h"
 #include "transfer/client_transfer.h"
-#include "transfer/raw_path.h"
 
 static void differs(struct transfer *t)
 {
@@ -140,33 +141,19 @@ static const struct framed_ops call_ops = {
 	.closed = call_closed,
 };
 
-static int ask(struct transfer *t, struct err *err)
+static int ask_theirs(struct transfer *t, struct err *err)
 {
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-	size_t len;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
 	q.sandbox = t->sandbox;
 	q.remote_path = t->remote;
 	q.offset = q.prefix_bytes = (uint64_t)t->put.st.st_size;
 	q.length = 1;
-	if (t->workspace[0] != '\0')
-		q.workspace_scope = &scope;
+	q.workspace_scope = scope_of_workspace(&scope, t->workspace);
 	if (transfer_call(t, "/openshell.v1.OpenShell/DownloadFile", &call_ops, err) != 0)
 		return -1;
-	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(t->call, packed, len);
-	free(packed);
-	if (r != 0)
-		return err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
-	framed_end(t->call);
-	return 0;
+	return ask(t->call, &q, err);
 }
 
 /* The beginning: a link is not what is compared, but replaced. */
@@ -190,7 +177,7 @@ static void after_open(struct job *job)
 	t->working = false;
 	if (t->err.code != GRPC_OK)
 		transfer_check_done(t);
-	else if (ask(t, &err) != 0)
+	else if (ask_theirs(t, &err) != 0)
 		transfer_fail(t, &err);
 }
 

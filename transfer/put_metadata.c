@@ -5,6 +5,7 @@
 
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
 #include "transfer/client_transfer.h"
 #include "transfer/raw_path.h"
 
@@ -33,14 +34,11 @@ int transfer_send_metadata(
 	const struct stat *st = &t->put.st;
 	Openshell__V1__UploadFileRequest request = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
 	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 	size_t len;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
 	mtime.seconds = st->st_mtim.tv_sec;
 	mtime.nanos = (int32_t)st->st_mtim.tv_nsec;
 	m.sandbox = t->sandbox;
@@ -69,8 +67,7 @@ int transfer_send_metadata(
 		m.piece_bytes = piece->end - piece->begin;
 		m.writer = t->put.writer;
 	}
-	if (t->workspace[0] != '\0')
-		m.workspace_scope = &scope;
+	m.workspace_scope = scope_of_workspace(&scope, t->workspace);
 	request.payload_case = OPENSHELL__V1__UPLOAD_FILE_REQUEST__PAYLOAD_METADATA;
 	request.metadata = &m;
 	raw_path_give(&m);

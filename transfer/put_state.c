@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "proto/codec.h"
+#include "proto/scope.h"
 #include "transfer/client_transfer.h"
 #include "transfer/raw_path.h"
 
@@ -14,17 +15,13 @@ struct rpc_unary *transfer_query(struct transfer *t, struct rpc_client *client,
     struct err *err)
 {
 	Towline__V1__QueryUploadRequest m = TOWLINE__V1__QUERY_UPLOAD_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 	size_t len;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->workspace;
 	m.sandbox = t->sandbox;
 	m.upload_id = t->put.id;
 	m.remote_path = t->remote;
-	if (t->workspace[0] != '\0')
-		m.workspace_scope = &scope;
+	m.workspace_scope = scope_of_workspace(&scope, t->workspace);
 	raw_path_give(&m);
 	uint8_t *packed = codec_pack_new(&m.base, &len);
 	if (packed == NULL) {

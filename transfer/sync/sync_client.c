@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
 #include "towline/v1/files.pb-c.h"
 #include "transfer/raw_path.h"
 #include "transfer/sync/sync.h"
@@ -324,15 +325,11 @@ static int send_init(
     struct stream *t, Towline__V1__SyncTreeInit *init, size_t *len, struct err *err)
 {
 	Towline__V1__SyncTreeRequest request = TOWLINE__V1__SYNC_TREE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = t->sync->workspace;
 	init->sandbox = t->sync->sandbox;
 	init->newest = SYNC_PROTOCOL;
-	if (t->sync->workspace[0] != '\0')
-		init->workspace_scope = &scope;
+	init->workspace_scope = scope_of_workspace(&scope, t->sync->workspace);
 	request.payload_case = TOWLINE__V1__SYNC_TREE_REQUEST__PAYLOAD_INIT;
 	request.init = init;
 	/* Who does not know of them would not leave out what they name. */

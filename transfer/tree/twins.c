@@ -3,18 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
-#include "relay/framed.h"
+#include "proto/scope.h"
 #include "towline/v1/files.pb-c.h"
 #include "transfer/client_files.h"
-#include "transfer/raw_path.h"
+#include "transfer/prefix_digest.h"
 
 struct twin {
 	struct twins *pair;
 	const struct across_place *place;
-	struct client_files *stat; /* NULL: over */
-	struct framed *call;       /* likewise, or not begun */
+	struct client_files *stat;    /* NULL: over */
+	struct prefix_digest *asking; /* likewise, or not begun */
 	bool is_file;
 	uint64_t size;
 	char *etag;
@@ -32,8 +31,8 @@ static void twin_end(struct twin *w)
 {
 	if (w->stat != NULL)
 		client_files_cancel(w->stat);
-	if (w->call != NULL)
-		framed_cancel(w->call, NULL);
+	if (w->asking != NULL)
+		prefix_digest_cancel(w->asking);
 	free(w->etag);
 }
 
@@ -62,106 +61,36 @@ static void conclude(struct twins *t)
 	t->opt.ended(t->opt.cookie, &r, &err);
 }
 
-static Openshell__Datamodel__V1__WorkspaceSelector scope_of(const struct twins *t)
-{
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+/* Digests. */
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = (char *)t->opt.workspace;
-	return scope;
-}
-
-/* Digests: a download from the end, whose digest is of all before that. */
-
-static void call_message(void *cookie, const uint8_t *message, size_t len)
-{
-	struct twin *w = cookie;
-	enum guard_result why;
-	Openshell__V1__DownloadFileResponse *r =
-	    codec_unpack(&openshell__v1__download_file_response__descriptor, message, len, &why);
-
-	if (r != NULL &&
-	    r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER) {
-		const Towline__V1__Digest *d = r->trailer->digest;
-
-		w->has_digest = d != NULL && d->value.len == DIGEST_SIZE &&
-		    d->algorithm == TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128 &&
-		    (w->size == 0 || r->trailer->digest_bytes == w->size);
-		if (w->has_digest)
-			memcpy(w->digest, d->value.data, DIGEST_SIZE);
-	}
-	codec_free(r);
-}
-
-/* Of a file that is longer by now; without a digest it is another. */
-static void call_payload(void *cookie, struct slice data)
-{
-	struct twin *w = cookie;
-	size_t len = data.len;
-
-	slice_release(&data);
-	framed_credit(w->call, len);
-}
-
-static void call_end(void *cookie, const struct err *status)
-{
-	struct twin *w = cookie;
-
-	/* FAILED_PRECONDITION and OUT_OF_RANGE: it has changed since. */
-	if (status->code == GRPC_OK)
-		return;
-	w->has_digest = false;
-	if (status->code != GRPC_FAILED_PRECONDITION && status->code != GRPC_OUT_OF_RANGE)
-		w->err = *status;
-}
-
-static void call_closed(void *cookie, const struct err *why)
+static void digest_ended(void *cookie, const uint8_t *digest, const struct err *err)
 {
 	struct twin *w = cookie;
 	struct twins *t = w->pair;
 
-	w->call = NULL;
-	if (!w->has_digest && w->err.code == GRPC_OK && why->code == GRPC_UNAVAILABLE)
-		w->err = *why;
-	if (t->from.call == NULL && t->to.call == NULL)
+	w->asking = NULL;
+	w->has_digest = digest != NULL;
+	if (digest != NULL)
+		memcpy(w->digest, digest, DIGEST_SIZE);
+	else if (err->code != GRPC_FAILED_PRECONDITION && err->code != GRPC_OUT_OF_RANGE)
+		w->err = *err; /* else it has changed since */
+	if (t->from.asking == NULL && t->to.asking == NULL)
 		conclude(t);
 }
 
-static const struct framed_ops call_ops = {
-	.payload = call_payload,
-	.message = call_message,
-	.end = call_end,
-	.closed = call_closed,
-};
-
 static int ask_digest(struct twin *w, struct err *err)
 {
-	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(w->pair);
-	struct rpc_client_call c = { .path = "/openshell.v1.OpenShell/DownloadFile" };
-	size_t len;
+	struct prefix_digest_options q = { .client = w->pair->opt.client,
+		.sandbox = w->place->sandbox,
+		.path = w->place->path,
+		.workspace = w->pair->opt.workspace,
+		.etag = w->etag,
+		.bytes = w->size,
+		.ended = digest_ended,
+		.cookie = w };
 
-	q.sandbox = (char *)w->place->sandbox;
-	q.remote_path = (char *)w->place->path;
-	q.offset = q.prefix_bytes = w->size;
-	q.length = 1;
-	q.if_match = w->etag;
-	if (w->pair->opt.workspace[0] != '\0')
-		q.workspace_scope = &scope;
-	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	w->call = framed_call(w->pair->opt.client, &c, NULL, &call_ops, w, err);
-	int r = w->call != NULL ? framed_send(w->call, packed, len) : 0;
-	free(packed);
-	if (w->call == NULL)
-		return -1;
-	if (r != 0)
-		return err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
-	framed_end(w->call);
-	return 0;
+	w->asking = prefix_digest_start(&q, err);
+	return w->asking != NULL ? 0 : -1;
 }
 
 /* Sizes. */
@@ -208,21 +137,13 @@ static const struct client_files_ops stat_ops = { .message = stat_message, .done
 static int ask_size(struct twin *w, bool no_follow, struct err *err)
 {
 	Towline__V1__StatFileRequest q = TOWLINE__V1__STAT_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(w->pair);
-	size_t len;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
 	q.sandbox = (char *)w->place->sandbox;
 	q.path = (char *)w->place->path;
 	q.no_follow = no_follow;
-	if (w->pair->opt.workspace[0] != '\0')
-		q.workspace_scope = &scope;
-	raw_path_give(&q);
-	uint8_t *packed = codec_pack_new(&q.base, &len);
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	w->stat =
-	    client_files_start(w->pair->opt.client, "StatFile", packed, len, &stat_ops, w, err);
-	free(packed);
+	q.workspace_scope = scope_of_workspace(&scope, w->pair->opt.workspace);
+	w->stat = client_files_start(w->pair->opt.client, "StatFile", &q, &stat_ops, w, err);
 	return w->stat != NULL ? 0 : -1;
 }
 
