@@ -11,22 +11,9 @@ import pytest
 from conftest import wait_until
 from raw_ssh import CHANNEL_OPEN_CONFIRMATION, RawSsh, string
 from ssh_box import box  # noqa: F401
+from ssh_channel import CLOSE, DATA, MIB, command, drain, open_session, read_data, request
 from ssh_endpoint import endpoint, make_endpoint  # noqa: F401
-from test_ssh_channels import (
-    CLOSE,
-    DATA,
-    MIB,
-    asked,
-    command,
-    drain,
-    is_reset,
-    listen,
-    open_session,
-    read_data,
-    request,
-    stopped,
-    supervisor_of,
-)
+from test_ssh_forwards import asked, is_reset, listen, stopped, supervisor_of
 
 LONG = pytest.mark.skipif(not os.environ.get("TOWLINE_LONG"), reason="half a minute and more: ./dev test --long")
 
