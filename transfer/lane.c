@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANE_SLICES_MAX 65536
-
 struct lane {
 	struct loop *loop;
 	const struct lane_ops *ops;
@@ -132,8 +130,13 @@ struct lane *lane_start(struct loop *loop, size_t window,
 int lane_push(struct lane *l, struct slice s)
 {
 	pthread_mutex_lock(&l->lock);
-	int r =
-	    l->aborted || l->ended || l->eof || l->in.bytes > l->window ? -1 : bufq_push(&l->in, s);
+	bool gone = l->aborted || l->ended || l->eof;
+	int r = gone || l->in.bytes > l->window ? -1 : bufq_push(&l->in, s);
+	if (r != 0 && !gone) { /* what comes behind it must not be taken for what comes next */
+		err_set(
+		    &l->abort, GRPC_RESOURCE_EXHAUSTED, "the chunks are too small and too many");
+		l->aborted = true;
+	}
 	pthread_cond_broadcast(&l->moved);
 	pthread_mutex_unlock(&l->lock);
 	return r;

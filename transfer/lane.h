@@ -17,6 +17,8 @@
 #include "base/err.h"
 #include "base/loop.h"
 
+#define LANE_SLICES_MAX 65536 /* that wait; more are too small to be honest */
+
 struct lane;
 
 struct lane_ops {
@@ -36,8 +38,9 @@ struct lane *lane_start(struct loop *, size_t window,
     int (*work)(struct lane *, void *arg, struct err *), void *arg, const struct lane_ops *,
     void *cookie, struct err *);
 
-/* On the loop. Inbound: takes the slice on success, -1 when the thread reads no more
- * (and used() will not tell of it) or the window is passed. */
+/* On the loop. Inbound: takes the slice on success, -1 when the thread reads no more (and
+ * used() will not tell of it). So it is from then on when there is no room for the slice, or
+ * no memory: the thread's next call fails with RESOURCE_EXHAUSTED. */
 int lane_push(struct lane *, struct slice);
 void lane_eof(struct lane *);
 void lane_credit(struct lane *, size_t bytes);

@@ -130,7 +130,6 @@ static void call_payload(void *cookie, struct slice data)
 {
 	struct serving *s = cookie;
 	size_t len = data.len;
-	struct err err;
 
 	if (s->lane != NULL && lane_push(s->lane, data) == 0) {
 		s->came += len;
@@ -139,11 +138,6 @@ static void call_payload(void *cookie, struct slice data)
 	}
 	slice_release(&data);
 	framed_credit(s->call, len);
-	if (s->lane == NULL)
-		return;
-	/* Unless the thread has ended meanwhile, and this is not heard any more. */
-	err_set(&err, GRPC_RESOURCE_EXHAUSTED, "too many small messages wait");
-	lane_abort(s->lane, &err);
 }
 
 static void call_end(void *cookie, const struct err *status)
