@@ -21,7 +21,7 @@ static void run_sweep(struct job *job)
 {
 	struct transfers *t = (struct transfers *)((char *)job - offsetof(struct transfers, sweep));
 
-	sweep_tree(t->workdir, t->upload_expiry_ms, t->boot);
+	sweep_tree(t->workdir, t->upload_expiry_ms, t->boot, SWEEP_TREE_MAX);
 }
 
 static void after_sweep(struct job *job)

@@ -37,7 +37,8 @@ static void sweep_open(struct sweep *s, int fd, unsigned depth)
 		close(fd);
 		return;
 	}
-	for (; s->left > 0 && (e = readdir(list)) != NULL; s->left--) {
+	while (s->left > 0 && (e = readdir(list)) != NULL) {
+		s->left--; /* before what is below uses up the rest */
 		if (part_is_name(e->d_name))
 			s->removed += part_expire(fd, e->d_name, s->expiry_ms, s->boot);
 		else if (depth > 0 && may_be_directory(e))
@@ -78,9 +79,8 @@ size_t sweep_directory(int dir, uint64_t expiry_ms, uint64_t boot)
 	    (struct sweep){ .expiry_ms = expiry_ms, .boot = boot, .left = SWEEP_DIRECTORY_MAX }, 0);
 }
 
-size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot)
+size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot, size_t entries)
 {
-	return sweep(dir,
-	    (struct sweep){ .expiry_ms = expiry_ms, .boot = boot, .left = SWEEP_TREE_MAX },
+	return sweep(dir, (struct sweep){ .expiry_ms = expiry_ms, .boot = boot, .left = entries },
 	    SWEEP_DEPTH_MAX);
 }

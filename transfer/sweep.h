@@ -15,7 +15,8 @@
 /* In the directory ${dir}, which may be open for its name alone. How many were removed. */
 size_t sweep_directory(int dir, uint64_t expiry_ms, uint64_t boot);
 
-/* Below ${dir} too, as long as it is the same file system; never through a link. */
-size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot);
+/* Below ${dir} too, as long as it is the same file system; never through a link. Looks at so
+ * many ${entries} at most. */
+size_t sweep_tree(int dir, uint64_t expiry_ms, uint64_t boot, size_t entries);
 
 #endif

@@ -360,21 +360,22 @@ static void the_old_is_swept(void **state)
 
 	begin_and_suspend(f, 4);
 	age(part_path(f, ""), 25); /* the journal's time counts */
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0, SWEEP_TREE_MAX), 0);
 	age(part_path(f, ".journal"), 25);
 	int held = open(part_path(f, ""), O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(held, LOCK_EX), 0);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0, SWEEP_TREE_MAX), 0);
 	close(held);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 1);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0, SWEEP_TREE_MAX), 1);
 	assert_int_equal(durable(f), 0);
 
 	assert_int_equal(mkdir(leak_path(f->leak, "d"), 0700), 0);
 	put(leak_path(f->leak, "d/.x.towline-01234567"), "x", 1);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 0); /* somebody may be making it */
+	assert_int_equal(
+	    sweep_tree(f->workdir, DAY_MS, 0, SWEEP_TREE_MAX), 0); /* somebody may be making it */
 	age(leak_path(f->leak, "d/.x.towline-01234567"), 1);
 	assert_int_equal(sweep_directory(f->workdir, DAY_MS, 0), 0);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0), 1);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, 0, SWEEP_TREE_MAX), 1);
 	assert_int_equal(rmdir(leak_path(f->leak, "d")), 0);
 }
 
@@ -419,13 +420,13 @@ static void the_wall_clock_may_be_set(void **state)
 	snprintf(journal, sizeof(journal), "%s", part_path(f, ".journal"));
 	assert_int_equal(boot_of(journal), boot);
 	age(journal, 48);
-	assert_int_equal(sweep_tree(f->workdir, DAY_MS, boot), 0);
+	assert_int_equal(sweep_tree(f->workdir, DAY_MS, boot, SWEEP_TREE_MAX), 0);
 	store_at_boot(journal, boot);
 	age(journal, -48);
-	assert_int_equal(sweep_tree(f->workdir, 1000, 0), 0);
-	assert_int_equal(
-	    sweep_tree(f->workdir, 1000, boot + 1), 0); /* what it says is of another */
-	assert_int_equal(sweep_tree(f->workdir, 1000, boot), 1);
+	assert_int_equal(sweep_tree(f->workdir, 1000, 0, SWEEP_TREE_MAX), 0);
+	assert_int_equal(sweep_tree(f->workdir, 1000, boot + 1, SWEEP_TREE_MAX),
+	    0); /* what it says is of another */
+	assert_int_equal(sweep_tree(f->workdir, 1000, boot, SWEEP_TREE_MAX), 1);
 }
 
 static void names_are_told_apart(void **state)
