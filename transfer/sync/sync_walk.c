@@ -288,7 +288,7 @@ static uint64_t number_of(struct sync_walk *w, const struct stat *st)
 	snprintf(
 	    key, sizeof(key), "%" PRIx64 ":%" PRIx64, (uint64_t)st->st_dev, (uint64_t)st->st_ino);
 	void *number = map_get(w->files, key);
-	if (number == NULL && count < TREE_LINKS_MAX) {
+	if (number == NULL && count < (w->opt.max_files != 0 ? w->opt.max_files : SYNC_FILES_MAX)) {
 		number = (void *)(uintptr_t)(count + 1);
 		if (map_put(w->files, key, number) != 0)
 			number = NULL;

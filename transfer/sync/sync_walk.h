@@ -3,9 +3,9 @@
  *
  * A directory's names are read and sorted when it is entered, so the memory is that of
  * the names of the directories that are open at once, and bounded. Symbolic links are
- * never followed. Names of one file are numbered, up to TREE_LINKS_MAX files that have
- * several; others look like files of their own. Part files of syncs are not seen; those that nobody writes any more
- * can be removed on the way. Blocking.
+ * never followed. Names of one file are numbered, up to SYNC_FILES_MAX files that have
+ * several; others look like files of their own. Part files of syncs are not seen; those that
+ * nobody writes any more can be removed on the way. Blocking.
  */
 #ifndef TRANSFER_SYNC_SYNC_WALK_H
 #define TRANSFER_SYNC_SYNC_WALK_H
@@ -15,6 +15,7 @@
 #include "transfer/sync/sync_wire.h"
 
 #define SYNC_NAMES_MAX ((size_t)24 << 20) /* bytes of names of the directories open at once */
+#define SYNC_FILES_MAX 65536              /* that have several names */
 
 /* "the file is being written": a part file's name, and the lock of who writes it. */
 #define SYNC_PART ".towline-sync-"
@@ -25,6 +26,7 @@ struct sync_walk_options {
 	int root;          /* borrowed */
 	bool remove_parts; /* those of syncs that were killed */
 	bool digests;      /* of every file */
+	size_t max_files;  /* that have several names; 0: SYNC_FILES_MAX */
 	void *cookie;      /* of both: */
 	bool (*excluded)(void *cookie, const char *path, bool directory); /* may be NULL */
 	/* What cannot be looked at is left out. */

@@ -36,6 +36,7 @@ struct pack {
 	uint8_t *zeros;      /* as many */
 	char *attributes;    /* 2 * TREE_XATTRS_MAX bytes: names, a value */
 	struct map *links;   /* "device:inode" to the first name, an allocated text */
+	size_t links_bytes;  /* of these names */
 	struct extent *data; /* TREE_HOLES_MAX + 1 of the file at hand */
 	size_t extents;
 	uint64_t withdrawn; /* entries */
@@ -167,12 +168,16 @@ static void forget_name(struct pack *p, const struct stat *st)
 	char key[INODE_TEXT];
 
 	name_inode(key, st);
-	free(map_remove(p->links, key));
+	char *name = map_remove(p->links, key);
+	if (name != NULL)
+		p->links_bytes -= strlen(name) + 1;
+	free(name);
 }
 
 /* The name under which the file has been packed already. Else ${path} is remembered. */
 static const char *first_name(struct pack *p, const struct stat *st, const char *path)
 {
+	size_t size = strlen(path) + 1;
 	char key[INODE_TEXT];
 	char *name;
 
@@ -181,8 +186,11 @@ static const char *first_name(struct pack *p, const struct stat *st, const char 
 	name_inode(key, st);
 	if ((name = map_get(p->links, key)) != NULL)
 		return name;
-	if (map_count(p->links) < TREE_LINKS_MAX && (name = strdup(path)) != NULL &&
-	    map_put(p->links, key, name) != 0)
+	if (size > TREE_LINKS_MAX - p->links_bytes || (name = strdup(path)) == NULL)
+		return NULL;
+	if (map_put(p->links, key, name) == 0)
+		p->links_bytes += size;
+	else
 		free(name);
 	return NULL;
 }

@@ -26,7 +26,7 @@
 #define TREE_DEPTH_MAX   128 /* directories within each other */
 #define TREE_PATH_MAX    4096
 #define TREE_HEADER_MAX  ((size_t)4 << 20)    /* bytes before the content of an entry */
-#define TREE_LINKS_MAX   65536                /* names of files that have more than one */
+#define TREE_LINKS_MAX   ((size_t)16 << 20)   /* bytes of names of files that have several */
 #define TREE_HOLES_MAX   4096                 /* of one file; behind them holes are zeros */
 #define TREE_XATTRS_MAX  ((size_t)64 << 10)   /* bytes of attributes of one entry */
 #define TREE_SPARSE_MAX  ((uint64_t)16 << 40) /* bytes of one file with its holes */

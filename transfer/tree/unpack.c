@@ -294,7 +294,8 @@ static int unpack_directory(struct unpack *u, const struct target *t, struct err
 		r = err_sys(err, errno, "%s: mode", t->path);
 	close(fd);
 	if (r == 0 && !tree_later_add(&u->later, t->path, mode, time_of(u->entry)))
-		tree_report_say(&u->report, t->path, "too many directories to keep its time");
+		tree_report_say(
+		    &u->report, t->path, "too many directories to keep its mode and time");
 	return r;
 }
 

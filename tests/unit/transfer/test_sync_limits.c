@@ -361,6 +361,38 @@ static void names_that_are_open_at_once(void **state)
 	assert_int_equal(beneath_remove_tree(p->root, "e", &err), 0);
 }
 
+/* One more looks like a file of its own, twice. */
+static void files_of_several_names_on_a_walk(void **state)
+{
+	struct peer *p = *state;
+	const struct sync_walk_options o = { .root = p->root, .max_files = 3 };
+	struct sync_entry e;
+	struct err err = { 0 };
+	uint64_t names[4] = { 0 };
+	char one[8], other[8];
+
+	for (unsigned i = 0; i < 5; i++) {
+		snprintf(one, sizeof(one), "a%u", i);
+		snprintf(other, sizeof(other), "b%u", i);
+		close(openat(p->root, one, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+		assert_int_equal(linkat(p->root, one, p->root, other, 0), 0);
+	}
+	struct sync_walk *w = sync_walk_create(&o, &err);
+	assert_non_null(w);
+	while (sync_walk_next(w, &e, &err) > 0) {
+		assert_in_range(e.file, 0, 3);
+		names[e.file]++;
+	}
+	assert_int_equal(names[0], 4);
+	for (size_t i = 1; i <= 3; i++)
+		assert_int_equal(names[i], 2);
+	sync_walk_free(w);
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(one, sizeof(one), "%c%u", "ab"[i / 5], i % 5);
+		assert_int_equal(unlinkat(p->root, one, 0), 0);
+	}
+}
+
 static int give(struct sync_team *t, uint64_t after, struct sync_sums *sums)
 {
 	struct sync_job job = { .path = strdup("f"), .after = after, .sums = sums };
@@ -477,6 +509,7 @@ int main(void)
 		PEER(directories_that_wait_for_their_times),
 		PEER(names_of_files_that_have_several),
 		PEER(names_that_are_open_at_once),
+		PEER(files_of_several_names_on_a_walk),
 		PEER(jobs_that_wait),
 		PEER(a_listing_without_an_end),
 	};
