@@ -19,11 +19,15 @@
 #include "net.h"
 #include "peer.h"
 #include "rpc/conn.h"
+#include "base/log.h"
 #include "support/leak.h"
+#include "support/lines.h"
 
 #define SHORT_MS 60u
 #define EARLY_MS (SHORT_MS / 2) /* clocks of milliseconds, and timers of a loop's turn */
 #define LONG_MS  (4 * SHORT_MS) /* what is not late lasts as long */
+
+static int lines; /* the log of a test */
 
 struct scene {
 	struct loop *loop;
@@ -181,10 +185,13 @@ static void end(struct scene *s)
 	loop_free(s->loop);
 }
 
-/* It ends, for this, and not before the wait is over. */
+/* It ends, for this, which is said in a line, and not before the wait is over. */
 static void expect_end(struct scene *s, const char *part)
 {
+	unsigned before = lines_count(lines, "event=conn_timeout");
+
 	net_wait(s->loop, &s->closed);
+	assert_true(lines_count(lines, "event=conn_timeout") > before);
 	if (strstr(s->why.text, part) == NULL)
 		fail_msg("\"%s\" is not in \"%s\"", part, s->why.text);
 	assert_int_equal(s->why.code, GRPC_UNAVAILABLE);
@@ -578,6 +585,7 @@ static void a_read_that_finds_no_block(void **state)
 	peer_message(&s.peer, 0, 1, "hello");
 	net_run(s.loop, SHORT_MS);
 	assert_int_equal(s.received, 0);
+	assert_int_not_equal(lines_count(lines, "event=receive_blocks_exhausted"), 0);
 	while (count > 0)
 		block_unref(held[--count]);
 	slice_release(&rest);
@@ -645,7 +653,22 @@ static void many_small_frames_leave_turns_to_others(void **state)
 	end(&s);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, net_setup, net_teardown)
+static int setup(void **state)
+{
+	int result = net_setup(state);
+
+	lines = lines_open();
+	log_setup(lines, LOG_FORMAT_LOGFMT, LOG_LEVEL_DEBUG);
+	return result;
+}
+
+static int teardown(void **state)
+{
+	close(lines);
+	return net_teardown(state);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

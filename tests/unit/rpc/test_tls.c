@@ -530,6 +530,7 @@ static void on_conn_call(void *cookie, struct rpc_call *call)
 /* One end of the connection under test. */
 struct side {
 	bool ready, closed;
+	struct err why;
 };
 
 static void conn_ready(void *cookie)
@@ -539,9 +540,13 @@ static void conn_ready(void *cookie)
 
 static void conn_closed(void *cookie, const struct err *why)
 {
-	(void)why;
-	((struct side *)cookie)->closed = true;
+	struct side *side = cookie;
+
+	side->closed = true;
+	side->why = *why;
 }
+
+static const struct rpc_call_ops side_call = { .closed = conn_closed };
 
 static void a_handshake_a_byte_at_a_time(void **state)
 {
@@ -585,6 +590,8 @@ static void a_handshake_a_byte_at_a_time(void **state)
 	end(&s);
 }
 
+/* Of a server whose client says nothing, or begins a record; of a client whose server says
+ * nothing, and which has a call already. */
 static void a_handshake_that_does_not_end(void **state)
 {
 	static const struct conn_ops ops = {
@@ -595,28 +602,42 @@ static void a_handshake_that_does_not_end(void **state)
 	struct err err;
 
 	begin(&s, *state);
+	const struct rpc_tls_options o = { .ca_file = s.papers.ca.cert };
+	s.client = rpc_tls_client(&o, &err);
+	assert_non_null(s.client);
 	options.handshake_ms = 60;
-	for (size_t i = 0; i < 2; i++) {
-		struct side side = { 0 };
+	for (size_t i = 0; i < 3; i++) {
+		struct side side = { 0 }, call = { 0 };
 		int fds[2];
 
 		assert_int_equal(
 		    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
 		const struct conn_options c = {
 			.fd = fds[0],
-			.is_server = true,
-			.tls = s.server,
+			.is_server = i < 2,
+			.tls = i < 2 ? s.server : s.client,
+			.host = "test.example",
+			.authority = "test.example",
 			.options = &options,
 			.ops = &ops,
 			.cookie = &side,
 		};
 		uint64_t begun = loop_now_us();
-		assert_non_null(conn_create(s.net.loop, &c, &err));
+		struct rpc_conn *conn = conn_create(s.net.loop, &c, &err);
+		assert_non_null(conn);
 		if (i == 1) /* the beginning of a record */
 			assert_int_equal(write(fds[1], "\x16\3\1\2\0\1", 6), 6);
+		if (i == 2)
+			assert_non_null(
+			    call_create(conn, "/test/Echo", NULL, 0, &side_call, &call, &err));
 		net_wait(s.net.loop, &side.closed);
 		assert_true(loop_now_us() - begun > 40000);
-		assert_true(loop_now_us() - begun < 5000000);
+		assert_int_equal(side.why.code, GRPC_UNAVAILABLE);
+		assert_non_null(strstr(side.why.text, "took too long for the TLS handshake"));
+		if (i == 2) {
+			assert_true(call.closed);
+			assert_int_equal(call.why.code, GRPC_UNAVAILABLE);
+		}
 		close(fds[1]);
 	}
 	end(&s);
