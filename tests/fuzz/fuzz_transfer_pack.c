@@ -56,7 +56,8 @@ static const char *text(struct input *in, char out[static 300], bool is_name)
 
 static void make_file(int dir, const char *name, unsigned size)
 {
-	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600 | (size & 077));
+	/* O_EXCL: not behind a link, nor into a pipe, that has the name already. */
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600 | (size & 077));
 
 	if (fd < 0)
 		return;
