@@ -203,6 +203,7 @@ int launch_supervisor(struct launch *l, struct process *p, struct err *err)
 		.private_dir = l->private_dir,
 		.log_fd = -1,
 		.token_fd = -1,
+		.timeout_ms = SPAWN_TIMEOUT_MS,
 		.argv = l->argv,
 		.envp = l->envp,
 	};

@@ -380,6 +380,7 @@ static void place_ended(struct place *p)
 {
 	siginfo_t info = { 0 };
 	struct driver_op *op = p->busy;
+	size_t count;
 
 	/* Ours to reap only if it was started by this process. */
 	p->exit_code = -1;
@@ -395,7 +396,7 @@ static void place_ended(struct place *p)
 		return;
 	}
 	if (!(p->process.isolation & ISOLATION_PID))
-		process_signal_members(0, p->id, SIGKILL);
+		process_signal_members(0, p->id, SIGKILL, &count);
 	p->state = DRIVER_STATE_FAILED;
 	struct driver_status status;
 	place_status(p, &status);
@@ -405,8 +406,10 @@ static void place_ended(struct place *p)
 
 static void stop_signal(struct place *p, int sig)
 {
+	size_t count;
+
 	if (!(p->process.isolation & ISOLATION_PID))
-		process_signal_members(p->process.pid, p->id, sig);
+		process_signal_members(p->process.pid, p->id, sig, &count);
 	pidfd_send_signal(p->pidfd, sig, NULL, 0);
 }
 

@@ -16,9 +16,9 @@
 #include "base/beneath.h"
 
 #define PID_FILE             "supervisor.pid"
-#define MEMBERS_MAX          8192 /* processes of one sandbox looked at in one pass */
-#define MEMBERS_PAUSE_MS     10   /* from one pass to the next */
-#define MEMBERS_QUIET_PASSES 3    /* in a row, until nobody is taken to be left */
+#define MEMBERS_ROOM         64 /* for processes at first; it doubles */
+#define MEMBERS_PAUSE_MS     10 /* from one pass to the next */
+#define MEMBERS_QUIET_PASSES 3  /* in a row, until nobody is taken to be left */
 
 /* Reads a small file of /proc into ${out} as text; the length, -1 on error. */
 static ssize_t read_small(const char *path, char *out, size_t size)
@@ -147,63 +147,98 @@ struct member {
 	bool in;
 };
 
+/* Processes, by their number: as /proc lists them. */
+struct members {
+	struct member *list;
+	size_t count, room;
+};
+
+static struct member *add_member(struct members *all)
+{
+	size_t room = all->room > 0 ? 2 * all->room : MEMBERS_ROOM;
+
+	if (all->count == all->room) {
+		struct member *list = realloc(all->list, room * sizeof(*list));
+
+		if (list == NULL)
+			return NULL;
+		all->list = list;
+		all->room = room;
+	}
+	return &all->list[all->count++];
+}
+
 /* All processes of the machine, with those in the sandbox by environment marked. */
-static size_t list_processes(struct member *list, const char *sandbox_id)
+static int list_processes(struct members *all, const char *sandbox_id)
 {
 	DIR *proc = opendir("/proc");
-	size_t count = 0;
+	int result = proc != NULL ? 0 : -1;
 
-	if (proc == NULL)
-		return 0;
-	for (struct dirent *e; count < MEMBERS_MAX && (e = readdir(proc)) != NULL;) {
+	for (struct dirent *e; result == 0 && (e = readdir(proc)) != NULL;) {
+		struct member m = { .pid = (pid_t)strtol(e->d_name, NULL, 10) };
 		uint64_t start_time;
-		pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-		struct member *m = &list[count];
 
-		if (pid <= 1 || read_stat(pid, &m->parent, &start_time) != 0)
+		if (m.pid <= 1 || read_stat(m.pid, &m.parent, &start_time) != 0)
 			continue;
-		m->pid = pid;
-		m->in = environment_names(pid, sandbox_id);
-		count++;
+		struct member *added = add_member(all);
+		m.in = environment_names(m.pid, sandbox_id);
+		if (added != NULL)
+			*added = m;
+		else
+			result = -1;
 	}
-	closedir(proc);
-	return count;
+	if (proc != NULL)
+		closedir(proc);
+	return result;
+}
+
+static int compare_members(const void *a, const void *b)
+{
+	pid_t x = ((const struct member *)a)->pid, y = ((const struct member *)b)->pid;
+
+	return (x > y) - (x < y);
+}
+
+static bool is_in(const struct members *all, pid_t pid)
+{
+	const struct member key = { .pid = pid };
+	const struct member *found =
+	    bsearch(&key, all->list, all->count, sizeof(key), compare_members);
+
+	return found != NULL && found->in;
 }
 
 /* Marks children of marked ones until a pass finds no more. */
-static void mark_descendants(struct member *list, size_t count, pid_t root)
+static void mark_descendants(struct members *all, pid_t root)
 {
-	for (bool more = true; more;) {
+	for (bool more = all->count > 0; more;) {
 		more = false;
-		for (size_t i = 0; i < count; i++) {
-			if (list[i].in)
+		for (size_t i = 0; i < all->count; i++) {
+			struct member *m = &all->list[i];
+
+			if (m->in)
 				continue;
-			bool child = root > 0 && list[i].parent == root;
-			for (size_t j = 0; !child && j < count; j++)
-				child = list[j].in && list[j].pid == list[i].parent;
-			list[i].in = child;
-			more = more || child;
+			m->in = (root > 0 && m->parent == root) || is_in(all, m->parent);
+			more = more || m->in;
 		}
 	}
 }
 
-size_t process_signal_members(pid_t pid, const char *sandbox_id, int sig)
+int process_signal_members(pid_t pid, const char *sandbox_id, int sig, size_t *count)
 {
-	struct member *list = calloc(MEMBERS_MAX, sizeof(*list));
-	size_t members = 0;
+	struct members all = { 0 };
+	int result = list_processes(&all, sandbox_id);
 
-	if (list == NULL)
-		return 0;
-	size_t count = list_processes(list, sandbox_id);
-	mark_descendants(list, count, pid);
-	for (size_t i = 0; i < count; i++) {
-		if (!list[i].in || list[i].pid == pid || list[i].pid == getpid())
-			continue;
-		if (kill(list[i].pid, sig) == 0)
-			members++;
+	*count = 0;
+	mark_descendants(&all, pid);
+	for (size_t i = 0; i < all.count; i++) {
+		const struct member *m = &all.list[i];
+
+		if (m->in && m->pid != pid && m->pid != getpid() && kill(m->pid, sig) == 0)
+			++*count;
 	}
-	free(list);
-	return members;
+	free(all.list);
+	return result;
 }
 
 int process_end_members(const char *sandbox_id, unsigned ms, struct err *err)
@@ -213,12 +248,16 @@ int process_end_members(const char *sandbox_id, unsigned ms, struct err *err)
 	/* What has died has no environment any more, so the count comes down to 0. What is
 	 * within exec has none either for a moment, hence more than one pass. */
 	for (unsigned waited = 0, quiet = 0;; waited += MEMBERS_PAUSE_MS) {
-		quiet = process_signal_members(0, sandbox_id, SIGKILL) == 0 ? quiet + 1 : 0;
+		size_t count;
+		bool seen = process_signal_members(0, sandbox_id, SIGKILL, &count) == 0;
+
+		quiet = seen && count == 0 ? quiet + 1 : 0;
 		if (quiet == MEMBERS_QUIET_PASSES)
 			return 0;
 		if (waited >= ms)
 			return err_set(err, GRPC_DEADLINE_EXCEEDED,
-			    "the sandbox's processes do not end, not even by SIGKILL");
+			    seen ? "the sandbox's processes do not end, not even by SIGKILL"
+				 : "whether the sandbox's processes have ended cannot be seen");
 		nanosleep(&pause, NULL);
 	}
 }

@@ -32,12 +32,13 @@ int process_load(int dir, struct process *, struct err *);
 int process_open(const struct process *);
 
 /* Sends ${sig} to every process that descends from ${pid} (0: nobody does) or whose
- * environment says it belongs to the sandbox, but not to ${pid} itself. Returns how many
- * there were. For sandboxes without a PID namespace. Blocks shortly (/proc). */
-size_t process_signal_members(pid_t pid, const char *sandbox_id, int sig);
+ * environment says it belongs to the sandbox, but not to ${pid} itself; ${count} is how many
+ * there were. -1: not all processes could be looked at, for want of memory or descriptors.
+ * For sandboxes without a PID namespace. Blocks shortly (/proc). */
+int process_signal_members(pid_t pid, const char *sandbox_id, int sig, size_t *count);
 
 /* SIGKILL to those who belong to the sandbox by their environment, until none is left;
- * DEADLINE_EXCEEDED after ${ms}. Blocks: for a worker. */
+ * DEADLINE_EXCEEDED after ${ms}, also if that cannot be seen. Blocks: for a worker. */
 int process_end_members(const char *sandbox_id, unsigned ms, struct err *);
 
 #endif

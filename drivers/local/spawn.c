@@ -18,8 +18,7 @@
 
 #include "drivers/local/isolation.h"
 
-#define SPAWN_TIMEOUT_MS 10000 /* for the child to reach its exec */
-#define TOKEN_FD         3
+#define TOKEN_FD 3
 
 /* From the strongest to the weakest. */
 static const unsigned rungs[] = {
@@ -242,17 +241,17 @@ static int failed_at(struct report *r, int why, const char *step)
 }
 
 /* 1: ${r} is what the child says. 0: it has closed the pipe, by its exec or its end. */
-static int read_report(int fd, struct report *r)
+static int read_report(const struct spawn *s, struct report *r)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = { .fd = s->report[0], .events = POLLIN };
 	int ready;
 
 	do
-		ready = poll(&p, 1, SPAWN_TIMEOUT_MS);
+		ready = poll(&p, 1, s->opt->timeout_ms);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return failed_at(r, ETIMEDOUT, "start");
-	ssize_t n = read(fd, r, sizeof(*r));
+	ssize_t n = read(p.fd, r, sizeof(*r));
 	return n == 0 || n == (ssize_t)sizeof(*r) ? n > 0 : failed_at(r, EIO, "start");
 }
 
@@ -271,7 +270,7 @@ static int bring_up(const struct spawn *s, struct process *p, struct report *r)
 		return failed_at(r, errno, "map user ids");
 	if (say_go(s, r) != 0)
 		return -1;
-	int told = read_report(s->report[0], r);
+	int told = read_report(s, r);
 	if (told == 0)
 		return failed_at(r, EIO, "start");
 	if (told < 0 || r->failed != 0)
@@ -281,7 +280,7 @@ static int bring_up(const struct spawn *s, struct process *p, struct report *r)
 		return failed_at(r, ESRCH, "start");
 	if (process_save(s->opt->dir, p, &err) != 0)
 		return failed_at(r, err.sys != 0 ? err.sys : EIO, "write supervisor.pid");
-	return say_go(s, r) == 0 && read_report(s->report[0], r) == 0 ? 0 : -1;
+	return say_go(s, r) == 0 && read_report(s, r) == 0 ? 0 : -1;
 }
 
 static void close_pair(int pair[2])
@@ -336,15 +335,17 @@ int spawn_supervisor(const struct spawn_options *opt, struct process *p, struct 
 		.token = opt->token_fd };
 	struct report r = { 0 };
 	int pidfd = -1;
+	bool late = false;
 
 	if (s.program < 0)
 		return err_sys(err, errno, "the supervisor's program %s", opt->supervisor);
 	p->refused = 0;
-	for (size_t i = 0; pidfd < 0 && i < sizeof(rungs) / sizeof(rungs[0]); i++) {
+	for (size_t i = 0; pidfd < 0 && !late && i < sizeof(rungs) / sizeof(rungs[0]); i++) {
 		s.rung = rungs[i];
 		pidfd = try_rung(&s, p, &r);
 		if (pidfd < 0 && p->refused == 0)
 			p->refused = r.failed;
+		late = pidfd < 0 && r.failed == ETIMEDOUT;
 	}
 	close(s.program);
 	if (pidfd < 0)

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "drivers/local/launch.h"
 #include "drivers/local/local.h"
 #include "rig.h"
 #include "stand_in.h"
@@ -432,6 +433,47 @@ static void waiting_operations_end_with_the_driver(void **state)
 	assert_gone(r);
 }
 
+/* A log is begun anew when it has grown too long, and goes on otherwise. */
+static void a_long_log_is_begun_anew(void **state)
+{
+	struct rig *r = *state;
+	struct stat st;
+
+	assert_int_equal(rig_create(r, "quiet"), GRPC_OK);
+	assert_int_equal(rig_stop(r), GRPC_OK);
+	assert_int_equal(truncate(rig_path(r, "supervisor.log"), LOCAL_LOG_MAX), 0);
+	assert_int_equal(rig_start(r, "quiet"), GRPC_OK);
+	assert_int_equal(rig_stop(r), GRPC_OK);
+	assert_int_equal(stat(rig_path(r, "supervisor.log"), &st), 0);
+	assert_true(st.st_size >= LOCAL_LOG_MAX);
+	assert_int_equal(truncate(rig_path(r, "supervisor.log"), LOCAL_LOG_MAX + 1), 0);
+	assert_int_equal(rig_start(r, "quiet"), GRPC_OK);
+	assert_int_equal(stat(rig_path(r, "supervisor.log"), &st), 0);
+	assert_true(st.st_size < LOCAL_LOG_MAX);
+	assert_gone(r);
+}
+
+static void variables_are_counted(void **state)
+{
+	struct rig *r = *state;
+	struct sandbox_spec spec = rig_spec(r, "quiet");
+	struct driver_pair pairs[LAUNCH_ENVIRONMENT_MAX + 1];
+
+	for (size_t i = 0; i <= LAUNCH_ENVIRONMENT_MAX; i++)
+		pairs[i] = (struct driver_pair){ "A", "b" };
+	pairs[0] = spec.environment[0];
+	spec.environment = pairs;
+	spec.environment_count = LAUNCH_ENVIRONMENT_MAX + 1;
+	assert_null(r->ops->create(r->driver, &spec, rig_done, r, &r->err));
+	assert_int_equal(r->err.code, GRPC_INVALID_ARGUMENT);
+	assert_non_null(strstr(r->err.text, "512 environment variables"));
+	spec.environment_count--;
+	assert_non_null(r->ops->create(r->driver, &spec, rig_done, r, &r->err));
+	rig_wait(r, &r->done);
+	assert_int_equal(r->status.state, DRIVER_STATE_RUNNING);
+	assert_gone(r);
+}
+
 static void count_place(void *cookie, const char *id)
 {
 	assert_int_equal(strlen(id), 36);
@@ -481,6 +523,8 @@ int local_cases_main(int argc, char *argv[], const char *name, bool (*enter)(voi
 		cmocka_unit_test_setup_teardown(cancelled_is_not_undone, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(
 		    waiting_operations_end_with_the_driver, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_long_log_is_begun_anew, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(variables_are_counted, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(places_are_listed, rig_setup, rig_teardown),
 	};
 
