@@ -151,18 +151,18 @@ static pid_t clone_child(int *pidfd)
 }
 
 /* 0 when it has become the program; else what failed. */
-static int read_report(int fd)
+static int read_report(const struct spawn *s)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = { .fd = s->report[0], .events = POLLIN };
 	int ready, why = 0;
 	ssize_t n;
 
 	do
-		ready = poll(&p, 1, SSH_SPAWN_MS);
+		ready = poll(&p, 1, s->opt->timeout_ms);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ETIMEDOUT;
-	n = read(fd, &why, sizeof(why));
+	n = read(p.fd, &why, sizeof(why));
 	return n == 0 ? 0 : n == (ssize_t)sizeof(why) && why != 0 ? why : EIO;
 }
 
@@ -187,7 +187,7 @@ static int start(struct spawn *s, pid_t *pid, struct err *err)
 	close(s->report[1]);
 	if (*pid < 0)
 		return err_sys(err, errno, "start towline-sshd");
-	if ((why = read_report(s->report[0])) == 0)
+	if ((why = read_report(s)) == 0)
 		return pidfd;
 	reap(pidfd, *pid);
 	return err_sys(err, why, "run %s", s->opt->program);

@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 
-#define SSH_SPAWN_MS 10000 /* for the new process to reach its exec */
+#define SSH_SPAWN_MS 10000
 
 /* Their numbers in the new process. */
 enum ssh_spawn_fd {
@@ -28,6 +28,7 @@ enum ssh_spawn_fd {
 struct ssh_spawn {
 	const char *program;   /* absolute */
 	int fd[SSH_SPAWN_END]; /* lent; of those above */
+	int timeout_ms;        /* for the new process to reach its exec: SSH_SPAWN_MS */
 	char *const *argv;     /* ends with NULL */
 };
 

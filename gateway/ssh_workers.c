@@ -46,7 +46,7 @@ static pid_t spawn(struct worker *w, const char *token, int host_key, struct err
 {
 	const struct ssh_workers_options *o = &w->all->opt;
 	char id[NAMES_ID_MAX + 1], fd[SSH_SPAWN_END][24];
-	struct ssh_spawn s = { .program = o->program };
+	struct ssh_spawn s = { .program = o->program, .timeout_ms = SSH_SPAWN_MS };
 	const char *argv[ARGV_MAX] = { "towline-sshd", "--gateway", o->gateway_url, "--endpoint-id",
 		id, "--token-file", fd[SSH_SPAWN_TOKEN], "--host-key", fd[SSH_SPAWN_HOST_KEY],
 		"--listen-fd", fd[SSH_SPAWN_LISTENER], "--parent-fd", fd[SSH_SPAWN_PARENT],

@@ -1,4 +1,4 @@
-/* How many labels, how long, how many workspaces: the last that is taken, and one more. */
+/* How many labels, how long, how many workspaces and sandboxes: the last taken, and one more. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "gateway/sandboxes.h"
 #include "gateway/store.h"
 #include "gateway/validate.h"
 #include "gateway/workspaces.h"
@@ -121,6 +122,50 @@ static void test_workspaces(void **state)
 	assert_int_equal(leak_end(leak), 0);
 }
 
+static int add_sandbox(struct sandboxes *all, unsigned n, struct err *err)
+{
+	Openshell__V1__CreateSandboxRequest r = OPENSHELL__V1__CREATE_SANDBOX_REQUEST__INIT;
+	Openshell__V1__SandboxSpec spec = OPENSHELL__V1__SANDBOX_SPEC__INIT;
+	char name[16];
+
+	snprintf(name, sizeof(name), "box-%u", n);
+	r.name = name;
+	r.spec = &spec;
+	return sandboxes_add(all, &r, WORKSPACES_DEFAULT, NULL, err) != NULL ? 0 : -1;
+}
+
+/* Before there is a driver, so that nothing comes of them. A restart brings them all back. */
+static void test_sandboxes(void **state)
+{
+	struct err err = { 0 };
+	struct loop *loop = loop_create(0, &err);
+	struct leak *leak = leak_begin();
+	const char *path = leak_path(leak, "gateway.db");
+	struct sandboxes_options opt = { .loop = loop, .ready_ms = SANDBOXES_READY_MS };
+
+	(void)state;
+	opt.store = store_open(path, &err);
+	for (int start = 0; start < 2; start++) {
+		opt.tokens = tokens_create(&err);
+		opt.directory = directory_create(&err);
+		struct sandboxes *all = sandboxes_create(&opt, &err);
+		assert_int_equal(sandboxes_load(all, &err), 0);
+		for (unsigned n = 0; start == 0 && n < SANDBOXES_MAX; n++)
+			assert_int_equal(add_sandbox(all, n, &err), 0);
+		assert_int_equal(sandboxes_count(all), SANDBOXES_MAX);
+		assert_int_equal(add_sandbox(all, SANDBOXES_MAX, &err), -1);
+		assert_int_equal(err.code, GRPC_RESOURCE_EXHAUSTED);
+		assert_non_null(strstr(err.text, "there are 10000 sandboxes"));
+		sandboxes_free(all);
+		directory_free(opt.directory);
+		tokens_free(opt.tokens);
+	}
+	store_close(opt.store);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(leak_end(leak), 0);
+	loop_free(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +173,7 @@ int main(void)
 		cmocka_unit_test(test_length_of_labels),
 		cmocka_unit_test(test_annotations),
 		cmocka_unit_test(test_workspaces),
+		cmocka_unit_test(test_sandboxes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
