@@ -90,31 +90,44 @@ int paths_make_folders(const char *dir, mode_t mode, struct err *err)
 	}
 }
 
+/* One byte more than a file may have is asked for. */
+static char *read_all(int fd, const char *path, struct err *err)
+{
+	char *text = malloc(PATHS_FILE_MAX + 1);
+	size_t len = 0;
+	ssize_t n = 1;
+
+	if (text == NULL) {
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	while (n > 0 && len <= PATHS_FILE_MAX) {
+		if ((n = read(fd, text + len, PATHS_FILE_MAX + 1 - len)) > 0)
+			len += (size_t)n;
+	}
+	if (n >= 0 && len <= PATHS_FILE_MAX) {
+		text[len] = '\0';
+		return text;
+	}
+	if (n < 0)
+		err_sys(err, errno, "%s", path);
+	else
+		err_set(err, GRPC_RESOURCE_EXHAUSTED, "%s has more than %zu KiB", path,
+		    PATHS_FILE_MAX >> 10);
+	free(text);
+	return NULL;
+}
+
 char *paths_read(const char *path, struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	char *text;
 
 	if (fd < 0) {
 		err_sys(err, errno, "%s", path);
 		return NULL;
 	}
-	if ((text = malloc(PATHS_FILE_MAX + 1)) == NULL) {
-		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-		close(fd);
-		return NULL;
-	}
-	for (ssize_t n = 1; n > 0 && len < PATHS_FILE_MAX; len += (size_t)n) {
-		if ((n = read(fd, text + len, PATHS_FILE_MAX - len)) >= 0)
-			continue;
-		err_sys(err, errno, "%s", path);
-		free(text);
-		close(fd);
-		return NULL;
-	}
+	char *text = read_all(fd, path, err);
 	close(fd);
-	text[len] = '\0';
 	return text;
 }
 

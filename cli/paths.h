@@ -36,7 +36,8 @@ bool paths_is_name(const char *name);
 /* A folder and those above it. What exists is fine. */
 int paths_make_folders(const char *dir, mode_t, struct err *);
 
-/* Content as text, which the caller frees. NULL: NOT_FOUND, or what else is wrong. */
+/* Content as text, which the caller frees. NULL: NOT_FOUND, RESOURCE_EXHAUSTED if it is more
+ * than PATHS_FILE_MAX, or what else is wrong. */
 char *paths_read(const char *path, struct err *);
 
 /* Puts a file in place as one step, its folder too. */

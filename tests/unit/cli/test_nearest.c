@@ -59,6 +59,25 @@ static void test_words(void **state)
 		assert_string_equal(meant(cases[i][0]), cases[i][1]);
 }
 
+/* The same word is near itself, unless it is too long to be looked at. */
+static void test_long_words(void **state)
+{
+	char word[NEAREST_LEN_MAX + 2] = { 0 };
+	struct nearest n;
+
+	(void)state;
+	memset(word, 'w', NEAREST_LEN_MAX + 1);
+	nearest_begin(&n, word, NEAREST_LEN_MAX + 1);
+	nearest_try(&n, word);
+	assert_null(n.best);
+	nearest_begin(&n, word, NEAREST_LEN_MAX);
+	nearest_try(&n, word);
+	assert_null(n.best);
+	word[NEAREST_LEN_MAX] = '\0';
+	nearest_try(&n, word);
+	assert_ptr_equal(n.best, word);
+}
+
 static void test_a_word_without_an_end(void **state)
 {
 	struct nearest n;
@@ -74,6 +93,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_words, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_words, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_word_without_an_end, setup, teardown),
 	};
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -95,6 +96,67 @@ static void test_styles(void **state)
 	assert_non_null(strstr(err.text, "plain"));
 }
 
+/* What notes leave on standard error. */
+static void note(unsigned verbose, int count, char *said, size_t size)
+{
+	const struct cli cli = { .verbose = verbose };
+	struct err err;
+	FILE *file = tmpfile();
+	struct loop *loop = loop_create(0, &err);
+	struct progress *p = progress_create(loop, &cli, PROGRESS_STYLE_NONE, &err);
+	int before = dup(STDERR_FILENO);
+	char text[32];
+
+	assert_true(file != NULL && p != NULL && before >= 0);
+	fflush(stderr);
+	dup2(fileno(file), STDERR_FILENO);
+	for (int i = 1; i <= count; i++) {
+		snprintf(text, sizeof(text), "left out %d", i);
+		progress_note(p, text);
+	}
+	progress_free(p);
+	dup2(before, STDERR_FILENO);
+	rewind(file);
+	said[fread(said, 1, size - 1, file)] = '\0';
+	fclose(file);
+	close(before);
+	loop_free(loop);
+}
+
+static size_t lines_of(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++)
+		n += *text == '\n';
+	return n;
+}
+
+static void test_notes(void **state)
+{
+	char said[4096];
+
+	(void)state;
+	note(0, PROGRESS_NOTES_MAX, said, sizeof(said));
+	assert_int_equal(lines_of(said), PROGRESS_NOTES_MAX);
+	assert_non_null(strstr(said, "towline: left out 20\n"));
+	note(0, PROGRESS_NOTES_MAX + 30, said, sizeof(said));
+	assert_int_equal(lines_of(said), PROGRESS_NOTES_MAX + 1);
+	assert_non_null(strstr(said, "left out 20\ntowline: there are more; --verbose"));
+	note(1, PROGRESS_NOTES_MAX + 30, said, sizeof(said));
+	assert_int_equal(lines_of(said), PROGRESS_NOTES_MAX + 30);
+}
+
+/* The first loop of a program makes a pipe that is kept to its end. */
+static int setup_group(void **state)
+{
+	struct err err;
+
+	(void)state;
+	loop_free(loop_create(0, &err));
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -102,7 +164,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_never_too_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_json, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_styles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, setup_group, NULL);
 }
