@@ -25,7 +25,7 @@ static int run(const struct cli *cli, const void *options, const struct cmd_word
 
 	(void)options;
 	if (r == 0) {
-		r = local_stop(&paths, &err);
+		r = local_stop(&paths, LOCAL_STOP_MS, &err);
 		if (r == 0)
 			cli_say(cli, "stopped gateway %s; its sandboxes are as they were", name);
 		else

@@ -65,7 +65,7 @@ char *local_endpoint(const struct local_paths *p, struct err *err)
 	return endpoint;
 }
 
-int local_stop(const struct local_paths *p, struct err *err)
+int local_stop(const struct local_paths *p, int ms, struct err *err)
 {
 	pid_t pid = local_pid(p);
 	int pidfd = pid > 0 ? pidfd_open(pid, 0) : -1;
@@ -80,7 +80,7 @@ int local_stop(const struct local_paths *p, struct err *err)
 	}
 	if (pidfd_send_signal(pidfd, SIGTERM, NULL, 0) != 0)
 		r = err_sys(err, errno, "process %ld", (long)pid);
-	else if (poll(&gone, 1, LOCAL_STOP_MS) != 1)
+	else if (poll(&gone, 1, ms) != 1)
 		r = err_set(err, GRPC_DEADLINE_EXCEEDED, "process %ld does not end; its log is %s",
 		    (long)pid, p->log);
 	close(pidfd);

@@ -20,7 +20,7 @@
 
 #define LOCAL_NAME_DEFAULT "local"
 #define LOCAL_START_MS     30000
-#define LOCAL_STOP_MS      15000 /* it drains for a few seconds */
+#define LOCAL_STOP_MS      15000 /* from SIGTERM on; it drains for a few seconds */
 
 struct local_paths {
 	char folder[PATHS_MAX], data[PATHS_MAX], ready[PATHS_MAX], log[PATHS_MAX];
@@ -41,13 +41,15 @@ struct local_start {
 	bool foreground;                /* it has our standard error and our terminal */
 };
 
-/* Starts it and waits until it serves. The error has the last of its log. */
+/* Starts it and waits until it serves. The error has the last of its log. What does not serve
+ * after LOCAL_START_MS is ended, by SIGKILL after LOCAL_STOP_MS more. */
 int local_start(const struct local_paths *, const struct local_start *, pid_t *, struct err *);
 
 /* Waits for the end of a gateway that local_start() gave us; its exit code. */
 int local_wait(pid_t, struct err *);
 
-/* Ends it, and waits until it is gone. NOT_FOUND: it does not run. */
-int local_stop(const struct local_paths *, struct err *);
+/* Ends it, and waits until it is gone: LOCAL_STOP_MS, then DEADLINE_EXCEEDED. NOT_FOUND: it
+ * does not run. */
+int local_stop(const struct local_paths *, int ms, struct err *);
 
 #endif

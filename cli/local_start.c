@@ -123,12 +123,15 @@ struct start {
 	struct watch *folder, *process;
 	struct timer *timer;
 	enum outcome outcome;
+	size_t signals; /* it was sent, since it was too late */
+	bool over;
 };
 
 static void decide(struct start *s, enum outcome outcome)
 {
 	if (s->outcome == OUTCOME_NONE)
 		s->outcome = outcome;
+	s->over = true;
 	loop_stop(s->loop);
 }
 
@@ -140,7 +143,7 @@ static void on_folder(void *cookie, unsigned events)
 	(void)events;
 	while (read(s->folder_fd, buffer, sizeof(buffer)) > 0)
 		;
-	if (paths_exists(s->paths->ready))
+	if (s->outcome == OUTCOME_NONE && paths_exists(s->paths->ready))
 		decide(s, OUTCOME_READY);
 }
 
@@ -150,9 +153,19 @@ static void on_process(void *cookie, unsigned events)
 	decide(cookie, OUTCOME_ENDED);
 }
 
+/* Nobody needs it any more: asked to end, made to end, or left to whatever holds it. */
 static void on_late(void *cookie)
 {
-	decide(cookie, OUTCOME_LATE);
+	static const int signals[] = { SIGTERM, SIGKILL };
+	struct start *s = cookie;
+
+	s->outcome = OUTCOME_LATE;
+	if (s->signals == sizeof(signals) / sizeof(signals[0])) {
+		decide(s, OUTCOME_LATE);
+		return;
+	}
+	pidfd_send_signal(s->pidfd, signals[s->signals++], NULL, 0);
+	timer_start(s->timer, LOCAL_STOP_MS);
 }
 
 static int wait_outcome(struct start *s, struct err *err)
@@ -165,7 +178,7 @@ static int wait_outcome(struct start *s, struct err *err)
 	watch_want(s->folder, WATCH_READ);
 	watch_want(s->process, WATCH_READ);
 	timer_start(s->timer, LOCAL_START_MS);
-	while (s->outcome == OUTCOME_NONE)
+	while (!s->over)
 		loop_run(s->loop);
 	return 0;
 }
@@ -197,8 +210,7 @@ static int judge(const struct start *s, pid_t pid, bool foreground, struct err *
 	if (s->outcome == OUTCOME_READY)
 		return 0;
 	if (s->outcome == OUTCOME_LATE) {
-		kill(pid, SIGTERM);
-		waitpid(pid, NULL, 0);
+		waitpid(pid, NULL, WNOHANG);
 		return err_set(err, GRPC_DEADLINE_EXCEEDED,
 		    "it does not serve after %d seconds; its log is %s", LOCAL_START_MS / 1000,
 		    s->paths->log);

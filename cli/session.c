@@ -254,8 +254,13 @@ int session_call(struct session *s, const char *method, const ProtobufCMessage *
 	struct rpc_unary *unary =
 	    rpc_client_unary(client, path, NULL, SESSION_CALL_MS, packed, len, on_reply, &c, err);
 	free(packed);
-	if (unary == NULL || session_wait(s, &c.wait, SESSION_FOREVER, err) != 0)
+	if (unary == NULL)
 		return -1;
+	if (session_wait(s, &c.wait, SESSION_FOREVER, err) != 0) {
+		if (err->code == GRPC_DEADLINE_EXCEEDED)
+			err_wrap(err, "the gateway has not answered %s in time", path + 1);
+		return -1;
+	}
 	*reply = c.reply;
 	return 0;
 }
