@@ -133,6 +133,8 @@ static int handover_write(void *self, struct slice bytes)
 	int result;
 
 	pthread_mutex_lock(&h->lock);
+	if (bufq_full(&h->queue, bytes.len)) /* of small slices: the far loop was long away */
+		(void)bufq_settle(&h->queue);
 	result = bufq_push(&h->queue, bytes);
 	if (result == 0)
 		post = handover_claim_forth(h);

@@ -19,7 +19,7 @@
 #include "rpc/call.h"
 
 #define HANDOVER_BYTES_MAX  RPC_CALL_QUEUE_MAX /* what the target would take, too */
-#define HANDOVER_SLICES_MAX 65536
+#define HANDOVER_SLICES_MAX 65536              /* more are gathered into one */
 
 struct handover;
 

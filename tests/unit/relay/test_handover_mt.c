@@ -267,6 +267,50 @@ static void test_either_side_leaves(void **state)
 	}
 }
 
+/* Typing, while the far loop is busy with something else: more slices than may be queued. */
+
+#define TYPED (3 * HANDOVER_SLICES_MAX + 7)
+
+static int typed_write(void *self, struct slice s)
+{
+	struct ends *e = self;
+
+	for (size_t i = 0; i < s.len; i++)
+		assert_int_equal(s.data[i], (uint8_t)((e->received + i) % 251));
+	e->received += s.len;
+	slice_release(&s);
+	return 0;
+}
+
+static void test_more_slices_than_are_queued(void **state)
+{
+	const struct err why = { .code = GRPC_UNAVAILABLE, .text = "the end" };
+	struct ends e;
+
+	(void)state;
+	begin_ends(&e, 1);
+	handover_leave_near(e.handover);
+	handover_leave_far(e.handover);
+	e.handover = handover_create(e.near, e.far,
+	    (struct pump_sink){
+		.write = typed_write, .finish = leaving_finish, .stop = far_stop, .self = &e },
+	    near_sent, &e);
+	assert_non_null(e.handover);
+	e.sink = handover_sink(e.handover);
+	for (unsigned i = 0; i < TYPED; i++) {
+		const uint8_t byte = (uint8_t)(i % 251);
+		assert_int_equal(e.sink.write(e.sink.self, slice_copy(&byte, 1)), 0);
+	}
+	e.sink.finish(e.sink.self);
+	e.sink.stop(e.sink.self, &why);
+	handover_leave_near(e.handover);
+	side_left(&e);
+	run_ends(&e);
+	assert_int_equal(e.received, TYPED);
+	assert_int_equal(e.finished, 1);
+	assert_int_equal(e.stopped, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
@@ -274,6 +318,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_order_and_credit),
 		TEST(test_either_side_leaves),
+		TEST(test_more_slices_than_are_queued),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
