@@ -233,6 +233,7 @@ static void dialer_dial(void *cookie)
 		.tls = d->options.tls,
 		.meta = &d->meta,
 		.hello = &hello,
+		.answer_ms = d->options.answer_ms,
 		.accepted = dialer_accepted,
 		.open = dialer_open,
 		.close = dialer_close_channel,
@@ -359,6 +360,7 @@ void dialer_stats(const struct dialer *d, struct dialer_stats *stats)
 		.connected = d->state == DIALER_UP,
 		.channels = served_count(d->served),
 		.connections = (d->uplink != NULL) + (d->lines != NULL ? lines_ready(d->lines) : 0),
+		.heartbeat_ms = d->state == DIALER_UP ? uplink_period_ms(d->uplink) : 0,
 		.opened = served_opened(d->served),
 		.reconnects = d->sessions > 0 ? d->sessions - 1 : 0,
 	};

@@ -20,6 +20,7 @@
 #define DIALER_BACKOFF_MIN_MS  1000
 #define DIALER_BACKOFF_MAX_MS  30000 /* both with up to a quarter of jitter */
 #define DIALER_CHANNELS_MAX    4096  /* open at once; more are answered RESOURCE_EXHAUSTED */
+#define DIALER_REFUSALS_MAX    256   /* such answers under way; more get RelayOpenResult */
 #define DIALER_CONNECTIONS_MAX 16    /* data connections the gateway may ask for */
 
 struct dialer;
@@ -50,6 +51,7 @@ struct dialer_options {
 	const char *instance_id;
 	const struct channel_method *methods; /* ends with a NULL path; unknown: UNIMPLEMENTED */
 	const char *const *features;          /* for SupervisorHello.features, ends with NULL */
+	uint32_t answer_ms, grace_ms;         /* 0: UPLINK_ANSWER_MS, SERVED_GRACE_MS */
 	void *app;
 	/* All may be NULL. */
 	void (*connected)(void *app);
@@ -72,6 +74,7 @@ void dialer_close(struct dialer *, void (*done)(void *cookie), void *cookie);
 struct dialer_stats {
 	bool connected;
 	uint32_t channels, connections;
+	uint64_t heartbeat_ms; /* as the session has it; 0: not connected */
 	uint64_t opened, reconnects;
 };
 void dialer_stats(const struct dialer *, struct dialer_stats *);

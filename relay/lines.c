@@ -149,7 +149,6 @@ static void line_probe_closed(void *cookie, const struct err *why)
 {
 	struct line *line = cookie;
 
-	(void)why;
 	line->probe = NULL;
 	if (line->state != LINE_PROBING)
 		return;
@@ -157,6 +156,8 @@ static void line_probe_closed(void *cookie, const struct err *why)
 		line_settle(line);
 		return;
 	}
+	if (why->code != GRPC_OK) /* else there was a status */
+		log_warn(&area, "line_refused", LOG_ERR(why));
 	timer_start(line->lines->redial, LINES_REDIAL_MS);
 	line_close(line);
 }
@@ -177,7 +178,7 @@ static int line_ask(struct line *line, struct err *e)
 	    &(struct rpc_client_call){
 		.path = WIRE_RELAY,
 		.meta = line->lines->options.meta,
-		.timeout_ms = LINES_PROBE_MS,
+		.timeout_ms = line->lines->options.probe_ms,
 		.ops = &line_probe_ops,
 		.cookie = line,
 	    },
@@ -250,6 +251,8 @@ struct lines *lines_create(struct loop *loop, const struct lines_options *option
 	l->options = *options;
 	if (l->options.count > LINES_MAX)
 		l->options.count = LINES_MAX;
+	if (l->options.probe_ms == 0)
+		l->options.probe_ms = LINES_PROBE_MS;
 	l->spare_attempts = l->options.count * LINES_SPARE_ATTEMPTS;
 	l->over.run = lines_finish_close;
 	for (size_t i = 0; i < LINES_MAX; i++)

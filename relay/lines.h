@@ -29,6 +29,7 @@ struct lines_options {
 	struct rpc_tls *tls;
 	const struct rpc_meta *meta; /* for the probe's RelayStream */
 	uint32_t count;              /* wanted; as many loops has the gateway */
+	uint32_t probe_ms;           /* 0: LINES_PROBE_MS */
 };
 
 /* Starts dialling. NULL: no memory. */

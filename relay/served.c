@@ -27,6 +27,7 @@ struct served {
 	const struct channel_method *methods;
 	void *app;
 	const char *authorization;
+	uint32_t grace_ms;
 	struct rpc_meta meta; /* of RelayStream, in this session */
 	struct served_channels channels;
 	uint32_t count;
@@ -49,6 +50,7 @@ struct served *served_create(
 	s->loop = loop;
 	s->methods = options->methods;
 	s->app = options->app;
+	s->grace_ms = options->grace_ms != 0 ? options->grace_ms : SERVED_GRACE_MS;
 	s->authorization = rpc_meta_get(meta, "authorization");
 	TAILQ_INIT(&s->channels);
 	rpc_meta_init(&s->meta);
@@ -144,9 +146,9 @@ static const struct channel_method *served_find(const struct served *s, const ch
 
 /* At the deadline the gateway is told so; a stream that cannot even carry that is reset
  * a little later. */
-static uint64_t served_hard_end_ms(uint64_t timeout_ms)
+static uint64_t served_hard_end_ms(const struct served *s, uint64_t timeout_ms)
 {
-	return timeout_ms == RPC_DEADLINE_NONE ? 0 : timeout_ms + SERVED_GRACE_MS;
+	return timeout_ms == RPC_DEADLINE_NONE ? 0 : timeout_ms + s->grace_ms;
 }
 
 static struct served_channel *served_channel_create(struct served *s, struct rpc_client *client,
@@ -174,7 +176,7 @@ static struct served_channel *served_channel_create(struct served *s, struct rpc
 	    &(struct rpc_client_call){
 		.path = WIRE_RELAY,
 		.meta = &s->meta,
-		.timeout_ms = served_hard_end_ms(job->request.timeout_ms),
+		.timeout_ms = served_hard_end_ms(s, job->request.timeout_ms),
 	    },
 	    &options, e);
 	if (c->framed == NULL) {
@@ -205,15 +207,30 @@ static void served_refuse(struct uplink *uplink, const char *channel_id, const c
 	uplink_send(uplink, &message.base);
 }
 
+/* A status is a stream, which the gateway may not let us open: so many may wait. */
+static bool served_is_full(const struct served *s)
+{
+	return s->count >= DIALER_CHANNELS_MAX + DIALER_REFUSALS_MAX;
+}
+
+static void served_say_full(struct err *e)
+{
+	err_set(e, GRPC_RESOURCE_EXHAUSTED, "%d calls are open in this sandbox; end some",
+	    DIALER_CHANNELS_MAX);
+}
+
 /* Opens the stream and hands it to its handler, or answers why there is none. */
 static void served_start(struct served *s, struct uplink *uplink, struct rpc_client *client,
     const struct served_job *job)
 {
 	const struct channel_method *method = served_find(s, job->request.method);
-	struct served_channel *c;
+	struct served_channel *c = NULL;
 	struct err e;
 
-	c = served_channel_create(s, client, method, job, &e);
+	if (served_is_full(s))
+		served_say_full(&e);
+	else
+		c = served_channel_create(s, client, method, job, &e);
 	if (c == NULL) {
 		served_refuse(uplink, job->channel_id, e.text);
 		return;
@@ -222,8 +239,7 @@ static void served_start(struct served *s, struct uplink *uplink, struct rpc_cli
 		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		framed_cancel(c->framed, &e);
 	} else if (s->count > DIALER_CHANNELS_MAX) {
-		err_set(&e, GRPC_RESOURCE_EXHAUSTED, "%d calls are open in this sandbox; end some",
-		    DIALER_CHANNELS_MAX);
+		served_say_full(&e);
 		framed_finish(c->framed, &e);
 	} else if (method == NULL) {
 		err_set(&e, GRPC_UNIMPLEMENTED, "this supervisor does not serve %s",

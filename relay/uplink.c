@@ -30,6 +30,11 @@ struct rpc_client *uplink_client(struct uplink *u)
 	return u->client;
 }
 
+uint64_t uplink_period_ms(const struct uplink *u)
+{
+	return u->period_ms;
+}
+
 void uplink_close(struct uplink *u, const struct err *why)
 {
 	if (!u->has_why)
@@ -293,7 +298,7 @@ struct uplink *uplink_create(struct loop *loop, const struct uplink_options *opt
 		uplink_free(u);
 		return NULL;
 	}
-	timer_start(u->timer, UPLINK_ANSWER_MS);
+	timer_start(u->timer, options->answer_ms != 0 ? options->answer_ms : UPLINK_ANSWER_MS);
 	if (uplink_greet(u, &greeting) != 0)
 		uplink_close(u, &greeting);
 	return u;

@@ -36,6 +36,7 @@ struct uplink_options {
 	struct rpc_tls *tls;
 	const struct rpc_meta *meta; /* sent along with the call */
 	const Openshell__V1__SupervisorHello *hello;
+	uint32_t answer_ms; /* 0: UPLINK_ANSWER_MS */
 
 	/* All borrowed. ended() runs once and last, when every call on the connection
 	 * is over; ${why} has the code that the gateway ended the session with. */
@@ -54,6 +55,9 @@ void uplink_close(struct uplink *, const struct err *why);
 
 /* A message to the gateway, if the session is still there. */
 void uplink_send(struct uplink *, const ProtobufCMessage *);
+
+/* How often we speak, and the gateway should; good once it is accepted. */
+uint64_t uplink_period_ms(const struct uplink *);
 
 /* The connection, for channels while there is no other. */
 struct rpc_client *uplink_client(struct uplink *);

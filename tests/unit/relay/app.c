@@ -114,29 +114,43 @@ static void on_rejected(void *cookie, const struct err *why)
 	app->why = *why;
 }
 
-void app_dial(struct app *app, struct rig *rig, const char *url, const char *sandbox,
-    const char *token, const struct channel_method *methods)
+static void dial(struct app *app, struct rig *rig, struct dialer_options options)
 {
 	struct err e;
 
 	*app = (struct app){ .rig = rig };
-	app->dialer = dialer_create(rig->loop,
-	    &(struct dialer_options){
-		.url = url,
-		.sandbox_id = sandbox,
-		.token = token,
-		.instance_id = "dialer",
-		.methods = methods,
-		.app = app,
-		.connected = on_connected,
-		.disconnected = on_disconnected,
-		.rejected = on_rejected,
-	    },
-	    &e);
+	options.instance_id = "dialer";
+	options.app = app;
+	options.connected = on_connected;
+	options.disconnected = on_disconnected;
+	options.rejected = on_rejected;
+	app->dialer = dialer_create(rig->loop, &options, &e);
 	if (app->dialer != NULL)
 		return;
 	assert_true(alloc_has_failed());
 	assert_int_not_equal(e.code, GRPC_OK);
+}
+
+void app_dial(struct app *app, struct rig *rig, const char *url, const char *sandbox,
+    const char *token, const struct channel_method *methods)
+{
+	dial(app, rig,
+	    (struct dialer_options){
+		.url = url, .sandbox_id = sandbox, .token = token, .methods = methods });
+}
+
+void app_dial_within(
+    struct app *app, struct rig *rig, const char *url, uint32_t answer_ms, uint32_t grace_ms)
+{
+	dial(app, rig,
+	    (struct dialer_options){
+		.url = url,
+		.sandbox_id = "a",
+		.token = "a",
+		.methods = app_rows,
+		.answer_ms = answer_ms,
+		.grace_ms = grace_ms,
+	    });
 }
 
 static void on_done(void *cookie)

@@ -28,6 +28,9 @@ extern const struct channel_method app_no_rows[];
 
 void app_dial(struct app *, struct rig *, const char *url, const char *sandbox, const char *token,
     const struct channel_method *methods);
+/* For sandbox "a", with these waits; 0: the default. */
+void app_dial_within(
+    struct app *, struct rig *, const char *url, uint32_t answer_ms, uint32_t grace_ms);
 void app_hang_up(struct app *);
 
 /* Waits until it is connected by so many connections, or a count is so. */

@@ -67,20 +67,39 @@ static const struct rpc_call_ops foreign_control_ops = {
 	.closed = foreign_control_closed,
 };
 
-static void foreign_connect(struct rpc_call *call, void *app)
+static void foreign_accept(struct foreign *f)
 {
+	Google__Protobuf__Duration beat = GOOGLE__PROTOBUF__DURATION__INIT;
 	Openshell__V1__SessionAccepted accepted = OPENSHELL__V1__SESSION_ACCEPTED__INIT;
 	Openshell__V1__GatewayMessage m = OPENSHELL__V1__GATEWAY_MESSAGE__INIT;
+	const struct foreign_ways *w = &f->ways;
+
+	accepted.session_id = (char *)"theirs";
+	accepted.heartbeat_interval_secs = w->beat_secs != 0 ? w->beat_secs : 1;
+	if (w->beat_secs == UINT32_MAX)
+		accepted.heartbeat_interval_secs = 0;
+	beat.seconds = w->beat_ms / 1000;
+	beat.nanos = (int32_t)(w->beat_ms % 1000) * 1000000;
+	if (w->beat_ms != 0)
+		accepted.heartbeat_interval = &beat;
+	accepted.data_connections = w->lines;
+	m.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_SESSION_ACCEPTED;
+	m.session_accepted = &accepted;
+	assert_int_equal(wire_send(f->control, &m.base), 0);
+}
+
+static void foreign_connect(struct rpc_call *call, void *app)
+{
 	struct foreign *f = app;
 
+	f->connects++;
 	f->control = call;
 	rpc_reader_init(&f->reader, WIRE_MESSAGE_MAX);
 	rpc_call_bind(call, &foreign_control_ops, f);
-	accepted.session_id = (char *)"theirs";
-	accepted.heartbeat_interval_secs = 1;
-	m.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_SESSION_ACCEPTED;
-	m.session_accepted = &accepted;
-	assert_int_equal(wire_send(call, &m.base), 0);
+	if (f->ways.streams != 0)
+		rpc_conn_allow_streams(rpc_call_conn(call), f->ways.streams);
+	if (!f->ways.mute)
+		foreign_accept(f);
 }
 
 static void foreign_relay_data(void *cookie, struct slice bytes)
@@ -128,10 +147,50 @@ static const struct rpc_call_ops foreign_relay_ops = {
 	.closed = foreign_relay_closed,
 };
 
+/* Relays that are not looked into. */
+
+static void foreign_held_data(void *cookie, struct slice bytes)
+{
+	(void)cookie;
+	slice_release(&bytes);
+}
+
+static void foreign_held_closed(void *cookie, const struct err *why)
+{
+	struct foreign *f = cookie;
+
+	f->closed++;
+	f->closed_why = *why;
+}
+
+static const struct rpc_call_ops foreign_held_ops = {
+	.data = foreign_held_data,
+	.end = foreign_end,
+	.closed = foreign_held_closed,
+};
+
+static void foreign_place(struct rpc_call *call)
+{
+	struct rpc_meta meta;
+
+	rpc_meta_init(&meta);
+	assert_int_equal(rpc_meta_add_text(&meta, WIRE_META_LOOP, "1", NULL), 0);
+	assert_int_equal(rpc_call_headers(call, &meta, NULL), 0);
+	rpc_meta_free(&meta);
+	rpc_call_finish(call, NULL);
+}
+
 static void foreign_relay(struct rpc_call *call, void *app)
 {
 	struct foreign *f = app;
 
+	f->relays++;
+	if (f->ways.manner != FOREIGN_RELAYS) {
+		rpc_call_bind(call, &foreign_held_ops, f);
+		if (f->ways.manner == FOREIGN_PLACES)
+			foreign_place(call);
+		return;
+	}
 	f->relay = call;
 	rpc_reader_init(&f->relay_reader, WIRE_MESSAGE_MAX);
 	rpc_call_bind(call, &foreign_relay_ops, f);

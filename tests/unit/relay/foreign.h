@@ -9,13 +9,32 @@
 
 #include "rig.h"
 
+/* What it does with a RelayStream. */
+enum foreign_manner {
+	FOREIGN_RELAYS,
+	FOREIGN_HOLDS, /* takes it, and says nothing */
+	FOREIGN_PLACES /* answers that the connection is on its loop 1 */
+};
+
+/* Before somebody dials it: how it behaves. */
+struct foreign_ways {
+	enum foreign_manner manner;
+	bool mute;          /* does not answer hello */
+	uint32_t streams;   /* it allows on the control stream's connection; 0: as many as any */
+	uint32_t lines;     /* data connections it asks for */
+	uint32_t beat_secs; /* 0: a second; UINT32_MAX: it says none */
+	int64_t beat_ms;    /* said besides, if not 0 */
+};
+
 struct foreign {
 	struct rig *rig;
+	struct foreign_ways ways;
 	struct rpc_server *server;
 	struct loop *loop;
 	char url[256];
 	struct rpc_call *control, *relay;
 	struct rpc_reader reader, relay_reader;
+	unsigned connects, relays;
 	unsigned heartbeats, results, inits, ended, unsupported, closed;
 	bool stalled;          /* gives a relay no credit */
 	struct err closed_why; /* of a relay */
