@@ -386,9 +386,9 @@ static int channel_has_room(const struct tunnels *t, struct err *e)
 	if (unclaimed >= t->unclaimed_max)
 		return err_set(e, GRPC_RESOURCE_EXHAUSTED,
 		    "%u calls wait for their sandboxes already; try again", t->unclaimed_max);
-	if (unclaimed + atomic_load(&t->channels) >= TUNNEL_CHANNELS_MAX)
+	if (unclaimed + atomic_load(&t->channels) >= t->channels_max)
 		return err_set(e, GRPC_RESOURCE_EXHAUSTED,
-		    "the gateway has %d calls open already; try again", TUNNEL_CHANNELS_MAX);
+		    "the gateway has %u calls open already; try again", t->channels_max);
 	return 0;
 }
 

@@ -41,7 +41,7 @@ struct tunnels {
 	struct loop *first;
 	size_t loop_count;
 	struct tunnel_events events;
-	uint32_t claim_ms, unclaimed_max, unclaimed_sandbox_max, heartbeat_ms;
+	uint32_t claim_ms, unclaimed_max, unclaimed_sandbox_max, channels_max, heartbeat_ms;
 
 	struct map *sandboxes; /* by id */
 	struct map *waiting;   /* channels to be claimed, by id */

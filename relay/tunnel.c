@@ -31,6 +31,7 @@ struct tunnels *tunnels_create(const struct tunnel_options *options, struct err 
 	t->events = options->events;
 	t->claim_ms = tunnels_default(options->claim_ms, TUNNEL_CLAIM_MS);
 	t->unclaimed_max = tunnels_default(options->unclaimed_max, TUNNEL_UNCLAIMED_MAX);
+	t->channels_max = tunnels_default(options->channels_max, TUNNEL_CHANNELS_MAX);
 	t->unclaimed_sandbox_max =
 	    tunnels_default(options->unclaimed_sandbox_max, TUNNEL_UNCLAIMED_SANDBOX_MAX);
 	t->heartbeat_ms = tunnels_default(options->heartbeat_ms, TUNNEL_HEARTBEAT_MS);

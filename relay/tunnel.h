@@ -43,7 +43,7 @@ struct tunnel_options {
 	size_t loop_count;
 	struct tunnel_events events;
 	/* 0: the default above. */
-	uint32_t claim_ms, unclaimed_max, unclaimed_sandbox_max, heartbeat_ms;
+	uint32_t claim_ms, unclaimed_max, unclaimed_sandbox_max, channels_max, heartbeat_ms;
 };
 
 struct tunnels *tunnels_create(const struct tunnel_options *, struct err *);

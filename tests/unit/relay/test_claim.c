@@ -4,12 +4,16 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/log.h"
+#include "relay/leg.h"
 #include "relay/wire.h"
 #include "rig.h"
 #include "rpc/limits.h"
+#include "support/lines.h"
 
 /* Claiming. */
 
@@ -112,6 +116,7 @@ static void test_bad_relay_streams(void **state)
 	const char *const names[] = { "authorization", "Bearer a", NULL };
 	struct rig_scene s;
 	struct rig_call no_init = { 0 }, empty = { 0 }, long_id = { 0 }, garbage = { 0 };
+	struct rig_call long_init = { 0 };
 	char id[200];
 
 	(void)state;
@@ -129,6 +134,10 @@ static void test_bad_relay_streams(void **state)
 	rig_start(s.rig, &garbage, s.super.client, WIRE_RELAY, names, 0);
 	rig_write(&garbage, "\0\0\0\0\4\xff\xff\xff\xff", 9);
 	rig_assert_status(&garbage, GRPC_INVALID_ARGUMENT, NULL);
+	rig_start(s.rig, &long_init, s.super.client, WIRE_RELAY, names, 0);
+	rig_write(&long_init, "\0\0\0\x10\1", 5); /* CLAIM_INIT_MAX and a byte will come */
+	rig_assert_status(&long_init, GRPC_RESOURCE_EXHAUSTED, "4097 bytes");
+	rig_call_free(&long_init);
 	rig_call_free(&no_init);
 	rig_call_free(&empty);
 	rig_call_free(&long_id);
@@ -247,6 +256,37 @@ static void test_limit_of_all(void **state)
 	rig_end(&s);
 }
 
+static void test_limit_of_all_that_are_open(void **state)
+{
+	struct rig_scene s;
+	struct rig_pair pairs[3] = { 0 };
+	struct rig_call refused = { 0 };
+	struct tunnel_stats stats;
+	int lines = lines_open();
+
+	(void)state;
+	log_setup(lines, LOG_FORMAT_LOGFMT, LOG_LEVEL_INFO);
+	rig_begin(&s, &(struct tunnel_options){ .channels_max = 2 });
+	rig_join(&s.super, s.client, &pairs[0]);
+	rig_join(&s.super, s.client, &pairs[1]);
+	assert_true(rig_settled(s.rig, 1, 0, 2));
+	rig_route(s.rig, &refused, s.client, "a", "x");
+	rig_assert_status(&refused, GRPC_RESOURCE_EXHAUSTED, "has 2 calls open already");
+	tunnels_stats(s.rig->tunnels, &stats);
+	assert_int_equal(stats.refused, 1);
+	assert_int_equal(lines_count(lines, "event=relay_refused"), 1);
+	rig_pair_free(&pairs[0]);
+	assert_true(rig_settled(s.rig, 1, 0, 1));
+	rig_join(&s.super, s.client, &pairs[2]);
+	assert_true(rig_settled(s.rig, 1, 0, 2));
+	for (size_t i = 1; i < 3; i++)
+		rig_pair_free(&pairs[i]);
+	rig_call_free(&refused);
+	rig_end(&s);
+	log_setup(STDERR_FILENO, LOG_FORMAT_LOGFMT, LOG_LEVEL_ERROR);
+	close(lines);
+}
+
 #define FEW 16 /* at once, so that none is refused for waiting */
 
 static void test_limit_of_a_sandbox(void **state)
@@ -273,6 +313,53 @@ static void test_limit_of_a_sandbox(void **state)
 		rig_pair_free(&pairs[i]);
 	for (size_t i = 0; i < client_count; i++)
 		rpc_client_close(clients[i]);
+	rig_end(&s);
+}
+
+/* Bytes in messages of one, before anybody has claimed the channel. */
+struct typing {
+	struct post post;
+	struct rig_call *call;
+	unsigned left;
+};
+
+static void run_typing(struct post *post)
+{
+	struct typing *t = (struct typing *)post;
+	const uint8_t byte = (uint8_t)(t->left % 251);
+
+	rig_write(t->call, &byte, 1);
+	if (--t->left > 0) /* behind what frames and writes it */
+		loop_post(t->call->rig->loop, &t->post);
+}
+
+static bool is_typed(void *cookie)
+{
+	return ((struct typing *)cookie)->left == 0;
+}
+
+static void test_more_slices_than_are_kept(void **state)
+{
+	enum { TYPED = LEG_EARLY_SLICES + 100 };
+	struct rig_scene s;
+	struct rig_call client = { 0 }, claim = { 0 };
+	struct typing typing = { .post.run = run_typing, .call = &client, .left = TYPED };
+	const Openshell__V1__RelayOpen *open;
+
+	(void)state;
+	rig_begin(&s, NULL);
+	rig_route(s.rig, &client, s.client, "a", "x");
+	open = rig_next_open(&s.super);
+	assert_non_null(open);
+	loop_post(s.rig->loop, &typing.post);
+	assert_true(rig_until(s.rig, is_typed, &typing));
+	rig_run(s.rig, 20);
+	rig_claim(s.rig, &claim, s.super.client, "a", s.super.session_id, open->channel_id);
+	assert_true(rig_got(&claim, TYPED));
+	for (unsigned i = 0; i < TYPED; i++)
+		assert_int_equal(claim.got[i], (TYPED - i) % 251);
+	rig_call_free(&client);
+	rig_call_free(&claim);
 	rig_end(&s);
 }
 
@@ -306,7 +393,9 @@ int main(void)
 		TEST(test_expiry),
 		TEST(test_burst_hurts_only_its_maker),
 		TEST(test_limit_of_all),
+		TEST(test_limit_of_all_that_are_open),
 		TEST(test_limit_of_a_sandbox),
+		TEST(test_more_slices_than_are_kept),
 		TEST(test_too_many_answers),
 	};
 

@@ -138,6 +138,25 @@ static void test_heartbeats(void **state)
 	rig_end(&s);
 }
 
+static void test_message_that_is_too_long(void **state)
+{
+	const uint8_t head[] = { 0, 0, 1, 0, 1 }; /* SESSION_MESSAGE_MAX and a byte will come */
+	struct rig_scene s;
+	struct rig_pair p = { 0 };
+
+	(void)state;
+	rig_begin(&s, NULL);
+	rig_join(&s.super, s.client, &p);
+	assert_true(rig_settled(s.rig, 1, 0, 1));
+	rig_write(&s.super.control, head, sizeof(head));
+	rig_assert_status(&s.super.control, GRPC_RESOURCE_EXHAUSTED, "65537 bytes");
+	rig_assert_status(&p.client, GRPC_UNAVAILABLE, "tunnel");
+	assert_true(rig_settled(s.rig, 0, 0, 0));
+	assert_int_equal(atomic_load(&s.rig->downs), 1);
+	rig_pair_free(&p);
+	rig_end(&s);
+}
+
 static void test_drop(void **state)
 {
 	const struct err why = { .code = GRPC_FAILED_PRECONDITION,
@@ -175,6 +194,7 @@ int main(void)
 		TEST(test_late_hello_of_an_older_connection),
 		TEST(test_bad_hellos),
 		TEST(test_heartbeats),
+		TEST(test_message_that_is_too_long),
 		TEST(test_drop),
 	};
 
