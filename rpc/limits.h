@@ -20,6 +20,7 @@
 #define RPC_HANDSHAKE_TIMEOUT_MS 10000 /* TLS */
 #define RPC_PREFACE_TIMEOUT_MS   5000  /* preface and first SETTINGS */
 #define RPC_HEADERS_TIMEOUT_MS   10000 /* a header block begun and not ended */
+#define RPC_REQUEST_TIMEOUT_MS   30000 /* the one message of a call without a time limit */
 #define RPC_STALL_TIMEOUT_MS     60000 /* framed output that the peer's TCP does not take */
 #define RPC_KEEPALIVE_MS         20000
 #define RPC_KEEPALIVE_TIMEOUT_MS 10000

@@ -68,6 +68,7 @@ struct gather {
 	const struct rpc_method *method;
 	struct rpc_server *server;
 	struct rpc_reader reader;
+	struct timer *timer; /* NULL: the call has a time limit of its own */
 	uint8_t *message;
 	size_t len;
 	bool has_message, over;
@@ -75,6 +76,7 @@ struct gather {
 
 static void gather_free(struct gather *g)
 {
+	timer_free(g->timer);
 	rpc_reader_free(&g->reader);
 	free(g->message);
 	free(g);
@@ -156,16 +158,33 @@ static const struct rpc_call_ops gather_ops = {
 	.data = gather_data, .end = gather_end, .closed = gather_closed
 };
 
+static void gather_late(void *cookie)
+{
+	struct gather *g = cookie;
+	struct err err;
+
+	if (g->over)
+		return;
+	err_set(&err, GRPC_DEADLINE_EXCEEDED, "the request message of %s did not come within %d s",
+	    g->method->path, RPC_REQUEST_TIMEOUT_MS / 1000);
+	gather_fail(g, &err);
+}
+
 static void start_gather(struct rpc_server *s, const struct rpc_method *m, struct rpc_call *call)
 {
 	struct gather *g = calloc(1, sizeof(*g));
 	struct err err;
 
-	if (g == NULL) {
+	if (g != NULL && m->time_limit_ms == 0)
+		g->timer = timer_create_on(rpc_call_loop(call), gather_late, g);
+	if (g == NULL || (m->time_limit_ms == 0 && g->timer == NULL)) {
+		free(g);
 		err_set(&err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		rpc_call_finish(call, &err);
 		return;
 	}
+	if (g->timer != NULL)
+		timer_start(g->timer, RPC_REQUEST_TIMEOUT_MS);
 	g->call = call;
 	g->method = m;
 	g->server = s;

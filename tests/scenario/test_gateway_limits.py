@@ -4,6 +4,7 @@ runs under a shim (clock.c), and its clock jumps."""
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -134,8 +135,9 @@ def under(clock, make_gateway):  # noqa: F811
 
 
 def jump(clock, gateway, seconds):  # noqa: F811
-    """It is as late for the gateway; whoever says something wakes it."""
+    """It is as late for the gateway; whoever says something wakes it, and hears of it after its timers."""
     clock.jump(seconds)
+    health(gateway)
     health(gateway)
 
 
@@ -155,11 +157,20 @@ def test_stream_whose_first_message_does_not_come(under, clock):  # noqa: F811
 
 
 def test_call_whose_message_does_not_come(under, clock):  # noqa: F811
-    """60 s for one that the gateway answers."""
+    """60 s for one that the gateway answers; 30 s for one that may take as long as it likes, from then on."""
+    part = raw_h2.frame(bytes(100))[:50]
     with raw_h2.connect(under.target) as client:
         streams = [client.open(OPENSHELL + name) for name in ("GetSandbox", "DeleteSandbox", "Health")]
+        paths = [OPENSHELL + name for name in ("WatchSandbox", "ExecSandbox", "DownloadFile")] + [FILES + "StatFile"]
+        others = [client.open(path) for path in paths] + [client.call(paths[0], part)]
         client.idle(0.2)
-        jump(clock, under, 59)
+        jump(clock, under, 29)
+        client.idle(0.2)
+        assert not any(stream.status for stream in others)
+        jump(clock, under, 2)
+        for stream, path in zip(others, [*paths, paths[0]]):
+            assert stream.wait_status() == (LATE, f"the request message of {path} did not come within 30 s")
+        jump(clock, under, 28)
         client.idle(0.2)
         assert not any(stream.status for stream in streams)
         jump(clock, under, 2)
@@ -197,7 +208,6 @@ def test_processes_that_do_not_end(under, clock):  # noqa: F811
     release = hold(pid)
     under.stub.StopSandbox(pb.StopSandboxRequest(name="box"), timeout=10)
     jump(clock, under, 6)  # SIGTERM, SIGKILL
-    time.sleep(0.2)
     assert under.phase("box") == "STOPPING" and "event=retry" not in under.log()
     jump(clock, under, 11)
 
@@ -206,7 +216,16 @@ def test_processes_that_do_not_end(under, clock):  # noqa: F811
 
     (condition,) = wait_until(trouble, 5, "it is told")
     assert condition.reason == "DEADLINE_EXCEEDED" and "not even by SIGKILL" in condition.message
-    assert "event=retry" in under.log() and under.phase("box") == "STOPPING"
+    assert under.phase("box") == "STOPPING"
+
+    def waits():
+        return [int(ms) for ms in re.findall(r"event=retry .* wait_ms=(\d+) ", under.log())]
+
+    for n in range(2, 11):
+        for seconds in (31, 6, 11):
+            jump(clock, under, seconds)
+        wait_until(lambda n=n: len(waits()) == n, 5, "it has failed again")
+    assert waits() == [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]
     release()
     under.wait_phase("box", "STOPPED")
     assert not trouble()
