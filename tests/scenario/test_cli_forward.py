@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import resource
+import select
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -207,6 +210,68 @@ def test_many_at_once(box):
         for thread in threads:
             thread.join(60)
         assert len(answers) == 200 and all(answer == data for answer in answers)
+
+
+@contextlib.contextmanager
+def quiet_service():
+    """Greets who comes, and keeps them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        kept = []
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(listener.accept()[0])
+                    kept[-1].sendall(b"!")
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in kept:
+            connection.close()
+
+
+def greeted(connections, count, seconds=30):
+    """Those of them that the service speaks to, once there are so many, or after so long."""
+    poll, seen = select.poll(), []
+    by_fd = {connection.fileno(): connection for connection in connections}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while len(seen) < count and time.monotonic() < deadline:
+        for fd, _ in poll.poll(100):
+            assert by_fd[fd].recv(1) == b"!"
+            poll.unregister(fd)
+            seen.append(by_fd[fd])
+    return seen
+
+
+@pytest.fixture
+def many_descriptors():
+    """For us, and for the programs that we start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("too few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_than_a_forward_takes(many_descriptors, box):
+    """1024 connections at once; further ones wait for their turn, and get it."""
+    with quiet_service() as port, forwarding(box, "start", f"0:{port}", "box") as (_, address):
+        host, at = address.rsplit(":", 1)
+        connections = [socket.create_connection((host, int(at)), timeout=10) for _ in range(1034)]
+        first = greeted(connections, 1024)
+        assert len(first) == 1024
+        others = list(set(connections) - set(first))
+        assert greeted(others, 1, seconds=0.3) == []
+        for connection in first[:10]:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
+            connection.close()
+        assert len(greeted(others, 10)) == 10
+        for connection in connections:
+            connection.close()
 
 
 def test_a_killed_one_is_not_listed(box):
