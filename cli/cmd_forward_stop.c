@@ -1,74 +1,57 @@
 /* towline forward stop */
-#include <stdio.h>
 #include <string.h>
 
 #include "cli/commands.h"
 #include "cli/forward_spec.h"
 #include "cli/record.h"
 
-#define FOUND_MAX 64
-
-/* What is looked for, and what was found. */
+/* What is looked for, and what became of it. */
 struct search {
+	const struct cli *cli;
 	struct forward_spec spec;
 	bool any_bind;
 	const char *sandbox; /* NULL: any */
-	char files[FOUND_MAX][160];
-	char names[FOUND_MAX][160];
-	size_t count;
+	size_t found;
+	int code;
 };
 
-static void look_at(void *cookie, const char *file, const struct record *r)
+static void stop_one(void *cookie, const char *file, const struct record *r)
 {
 	struct search *s = cookie;
+	struct err err = { 0 };
 
 	if (r->port != s->spec.port || (!s->any_bind && strcmp(r->bind, s->spec.bind) != 0) ||
-	    (s->sandbox != NULL && strcmp(r->sandbox, s->sandbox) != 0) || s->count == FOUND_MAX)
+	    (s->sandbox != NULL && strcmp(r->sandbox, s->sandbox) != 0))
 		return;
-	snprintf(s->files[s->count], sizeof(s->files[0]), "%s", file);
-	snprintf(s->names[s->count], sizeof(s->names[0]), "%s:%u of sandbox %s", r->bind,
-	    (unsigned)r->port, r->sandbox);
-	s->count++;
-}
-
-static int stop_all(const struct cli *cli, const struct search *s)
-{
-	int code = CLI_EXIT_OK;
-
-	for (size_t i = 0; i < s->count; i++) {
-		struct err err = { 0 };
-
-		if (record_end(s->files[i], &err) == 0 || err.code == GRPC_NOT_FOUND) {
-			cli_say(cli, "stopped %s", s->names[i]);
-		} else {
-			err_wrap(&err, "%s", s->names[i]);
-			code = cli_fail(cli, &err);
-		}
+	s->found++;
+	if (record_end(file, &err) == 0 || err.code == GRPC_NOT_FOUND) {
+		cli_say(
+		    s->cli, "stopped %s:%u of sandbox %s", r->bind, (unsigned)r->port, r->sandbox);
+	} else {
+		err_wrap(&err, "%s:%u of sandbox %s", r->bind, (unsigned)r->port, r->sandbox);
+		s->code = cli_fail(s->cli, &err);
 	}
-	return code;
 }
 
 static int run(const struct cli *cli, const void *options, const struct cmd_words *words)
 {
 	const char *port = words->word[0];
-	struct search s = { .sandbox = words->count > 1 ? words->word[1] : NULL,
-		.any_bind = strchr(port, ':') == NULL };
+	struct search s = { .cli = cli,
+		.sandbox = words->count > 1 ? words->word[1] : NULL,
+		.any_bind = strchr(port, ':') == NULL,
+		.code = CLI_EXIT_OK };
 	struct err err = { 0 };
 
 	(void)options;
 	if (forward_spec_parse(port, &s.spec, &err) != 0)
 		return cli_usage(cli, "stop: %s", err.text);
-	if (record_list(look_at, &s, &err) != 0)
+	if (record_list(stop_one, &s, &err) != 0)
 		return cli_fail(cli, &err);
-	if (s.count == 0) {
-		err_set(&err, GRPC_NOT_FOUND,
-		    "port %s is not forwarded%s%s; see "
-		    "'towline forward list'",
-		    port, s.sandbox != NULL ? " to sandbox " : "",
-		    s.sandbox != NULL ? s.sandbox : "");
-		return cli_fail(cli, &err);
-	}
-	return stop_all(cli, &s);
+	if (s.found > 0)
+		return s.code;
+	err_set(&err, GRPC_NOT_FOUND, "port %s is not forwarded%s%s; see 'towline forward list'",
+	    port, s.sandbox != NULL ? " to sandbox " : "", s.sandbox != NULL ? s.sandbox : "");
+	return cli_fail(cli, &err);
 }
 
 static const char *const examples[] = {
