@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,11 @@ static size_t kill_children(void)
 	size_t n = fread(text, 1, sizeof(text) - 1, f);
 	fclose(f);
 	text[n] = '\0';
+	/* Each number has a space behind it; one that is cut off is somebody else's. */
+	char *last = strrchr(text, ' ');
+	if (last == NULL)
+		return 0;
+	*last = '\0';
 	for (char *at = text, *end; *at != '\0'; at = end) {
 		long pid = strtol(at, &end, 10);
 		if (end == at)
@@ -146,9 +152,10 @@ static size_t kill_children(void)
 void reaper_kill_all(unsigned ms)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
+	const uint64_t until = loop_now_us() + (uint64_t)ms * 1000;
 
 	/* What dies leaves its children to us, so this comes to an end. */
-	for (unsigned waited = 0; waited <= ms; waited += 2) {
+	while (loop_now_us() < until) {
 		size_t left = kill_children();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
