@@ -64,33 +64,43 @@ static int check_key(char *const *sandbox, const char *key, struct err *err)
 	return 0;
 }
 
-/* Sets "KEY=VALUE" in ${envp}, in the place of an older one. Takes ${entry}. */
-static void set_variable(char **envp, size_t *count, char *entry)
+/* Puts "KEY=VALUE" in the place of an older one. */
+static bool replace_variable(char **envp, size_t count, char *entry)
 {
 	size_t len = strcspn(entry, "=") + 1;
 
-	for (size_t i = 0; i < *count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (strncmp(envp[i], entry, len) == 0) {
 			free(envp[i]);
 			envp[i] = entry;
-			return;
+			return true;
 		}
 	}
-	envp[(*count)++] = entry;
+	return false;
 }
 
+static int too_many_variables(struct err *err)
+{
+	return err_set(err, GRPC_INVALID_ARGUMENT, "environment: more than %d variables",
+	    COMMAND_ENVIRONMENT_MAX);
+}
+
+/* ${key} NULL: ${value} is "KEY=VALUE". */
 static int add_variable(
     char **envp, size_t *count, const char *key, const char *value, struct err *err)
 {
 	char *entry;
 
-	if (*count >= COMMAND_ENVIRONMENT_MAX)
-		return err_set(err, GRPC_INVALID_ARGUMENT, "environment: more than %d variables",
-		    COMMAND_ENVIRONMENT_MAX);
 	if ((key == NULL ? (entry = strdup(value)) == NULL
 			 : asprintf(&entry, "%s=%s", key, value) < 0))
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	set_variable(envp, count, entry);
+	if (replace_variable(envp, *count, entry))
+		return 0;
+	if (*count >= COMMAND_ENVIRONMENT_MAX) {
+		free(entry);
+		return too_many_variables(err);
+	}
+	envp[(*count)++] = entry;
 	return 0;
 }
 
@@ -130,6 +140,8 @@ static int build_environment(const struct supervisor *s, struct command *c, stru
 	if (envp == NULL)
 		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	c->process.envp = envp;
+	if (r->n_environment > COMMAND_ENVIRONMENT_MAX) /* of one name, too: each is looked for */
+		return too_many_variables(err);
 	if (add_variable(envp, &count, "PATH", PROCESS_PATH, err) != 0 ||
 	    (r->shell != NULL && add_login(envp, &count, err) != 0))
 		return -1;
