@@ -20,9 +20,6 @@
 #include "relay/fdio.h"
 #include "rpc/address.h"
 
-#define FORWARD_CONNECT_MS 10000
-#define FORWARD_DRAIN_MS   30000 /* for the service to read what came before the call's end */
-
 static const struct log_area area = { "forward" };
 
 struct forward {
@@ -221,7 +218,7 @@ static void call_closed(void *cookie, const struct err *why)
 	(void)why;
 	f->call = NULL;
 	if (f->service_ended && f->client_ended && f->socket != NULL)
-		timer_start(f->timer, FORWARD_DRAIN_MS);
+		timer_start(f->timer, f->sup->forward_drain_ms);
 	else
 		forward_free(f);
 }
@@ -460,7 +457,7 @@ void forward_open(struct framed *call, const struct channel_request *r, void *ap
 	if ((f = forward_begin(app, call, r, list)) == NULL)
 		return;
 	f->confirm = confirm;
-	timer_start(f->timer, FORWARD_CONNECT_MS);
+	timer_start(f->timer, f->sup->forward_connect_ms);
 	connect_next(f);
 }
 

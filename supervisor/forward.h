@@ -6,6 +6,9 @@
 #include "relay/framed.h"
 #include "supervisor/supervisor.h"
 
+#define FORWARD_CONNECT_MS 10000 /* for a service to answer */
+#define FORWARD_DRAIN_MS   30000 /* for it to read what came before the call's end */
+
 /* A row of the channel table: dials; ${app} is the supervisor. */
 void forward_open(struct framed *, const struct channel_request *, void *app);
 

@@ -380,7 +380,10 @@ static int parse_options(
 static int supervise(const struct options *o, enum log_level level)
 {
 	/* Static: what is not freed at the end stays reachable for a leak checker. */
-	static struct supervisor s;
+	static struct supervisor s = {
+		.forward_connect_ms = FORWARD_CONNECT_MS,
+		.forward_drain_ms = FORWARD_DRAIN_MS,
+	};
 	struct err err = { 0 };
 	char token[TOKEN_MAX];
 

@@ -31,7 +31,8 @@ struct supervisor {
 	char *const *environment;       /* of every command, before the request's own */
 	char *const *login_environment; /* the same after a login shell has seen it */
 	size_t execs, forwards;
-	bool rejected;          /* the gateway will never take us */
+	unsigned forward_connect_ms, forward_drain_ms; /* as supervisor/forward.h has them */
+	bool rejected;                                 /* the gateway will never take us */
 	struct exec *exec_list; /* commands that run, whether or not their client is still there */
 };
 

@@ -1,11 +1,13 @@
 """towline-supervisor by itself: where nothing is but it, without a gateway, and when it ends."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import io
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -17,6 +19,7 @@ import grpc
 import pytest
 from conftest import BIN, fails, processes_of, wait_until
 from openshell._proto import openshell_pb2 as pb
+from openshell._proto import openshell_pb2_grpc as pb_grpc
 from test_exec import run
 from test_transfer import Files, make_tar
 
@@ -367,6 +370,50 @@ def test_a_profile_does_not_hold_it_up(alone):
         assert run(alone, "echo", "here")[1] == b"here\n"
         assert not any("4711" in command for command in processes_of(alone.workdir).values())
         assert alone.end() == 0
+
+
+EXECS_MAX = 1024  # docs/limits.md
+EXECS_BEGUN = 24  # at a time: fewer than may wait for their supervisor
+EXECS_FILES = 8192
+
+
+class Stopped:
+    """Commands that have said so and stopped, over connections that have a place for each."""
+
+    def __init__(self, alone):
+        self.name = alone.name
+        channels = [alone.gateway.channel() for _ in range(2)]
+        self.stubs = [pb_grpc.OpenShellStub(channel) for channel in channels]
+        self.calls = []
+
+    def begin(self, number):
+        command = ["sh", "-c", "echo up; kill -STOP $$"]
+        request = pb.ExecSandboxRequest(sandbox=self.name, command=command)
+        call = self.stubs[number % 2].ExecSandbox(request, timeout=120)
+        assert next(call).stdout.data == b"up\n"
+        self.calls.append(call)
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < EXECS_FILES, reason="too few descriptors"
+)
+def test_as_many_commands_as_may_run(alone):
+    """One more is refused until another has ended; at its end the supervisor takes all along."""
+    alone.start("prlimit", f"--nofile={EXECS_FILES}")
+    stopped = Stopped(alone)
+    with concurrent.futures.ThreadPoolExecutor(EXECS_BEGUN) as pool:
+        list(pool.map(stopped.begin, range(EXECS_MAX)))
+    with fails(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{EXECS_MAX} commands run in this sandbox"):
+        run(alone, "true")
+    stopped.calls.pop().cancel()
+
+    def has_room():
+        with contextlib.suppress(grpc.RpcError):
+            return run(alone, "true")[0] == 0
+
+    wait_until(has_room, 10, "the command has ended")
+    assert alone.end() == 0
+    assert not processes_of(alone.workdir)
 
 
 # Its command line.
