@@ -214,6 +214,27 @@ def test_a_piece_whose_way_breaks_is_sent_again(lied_to):
     assert [m.writer != 0 for m, _ in cli.liar.ends] == [True]
 
 
+TRY_ANEW_SECONDS = 3  # docs/limits.md
+
+
+def test_a_small_file_is_not_sent_again_for_long(lied_to):
+    """What is resumed is tried for five times as long: each attempt may store some of it."""
+
+    def breaks(metadata, received, context):
+        context.send_initial_metadata(())
+        time.sleep(0.1)  # likewise
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the way broke")
+
+    cli = lied_to(end=breaks)
+    with open(cli.here / "f", "wb") as file:
+        file.write(b"small")
+    began = time.monotonic()
+    assert "the way broke" in sent(cli, 1).err
+    assert TRY_ANEW_SECONDS / 2 < time.monotonic() - began < 4 * TRY_ANEW_SECONDS
+    assert len(cli.liar.ends) > 2
+    assert all((m.upload_id, received) == ("", 5) for m, received in cli.liar.ends)
+
+
 def test_the_answer_to_a_piece_is_lost(lied_to):
     """All of it is durable: it is not sent again, and the whole is verified, since it was not."""
     cli = lied_to(breaks_once(lambda metadata: cli.liar.keep(metadata)))
