@@ -114,6 +114,7 @@ struct rig_supervisor {
 	char session_id[64];
 	bool accepted, rejected;
 	bool mute; /* send no heartbeats */
+	bool deaf; /* give no credit */
 	uint32_t data_connections, heartbeat_secs, heartbeats, closes;
 	uint64_t heartbeat_ms;
 	Openshell__V1__GatewayMessage **opens; /* RelayOpens in order */

@@ -3,12 +3,20 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "relay/wire.h"
 #include "rig.h"
+#include "support/lines.h"
+
+#define LARGE (RPC_WINDOW - 64)                /* of a message: it arrives whole */
+#define KEPT  (RPC_CALL_QUEUE_MAX / LARGE + 1) /* and one is on its way */
+#define MANY  (KEPT + 8)
 
 static void test_newest_supersedes(void **state)
 {
@@ -157,6 +165,58 @@ static void test_message_that_is_too_long(void **state)
 	rig_end(&s);
 }
 
+static bool some_are_refused(void *calls)
+{
+	const struct rig_call *c = calls;
+	unsigned n = 0;
+
+	for (size_t i = 0; i < MANY; i++)
+		n += c[i].ended;
+	return n >= MANY - KEPT;
+}
+
+/* What it is told waits, up to a limit; then its clients are told. Nobody else's are. */
+static void test_supervisor_that_does_not_read(void **state)
+{
+	static struct rig_call calls[MANY];
+	int lines = lines_open();
+	char *first = malloc(LARGE + 1);
+	struct rig_supervisor other;
+	struct rig_pair p = { 0 };
+	struct rig_scene s;
+
+	(void)state;
+	assert_non_null(first);
+	memset(first, 'x', LARGE);
+	first[LARGE] = '\0';
+	log_setup(lines, LOG_FORMAT_LOGFMT, LOG_LEVEL_INFO);
+	rig_begin(&s,
+	    &(struct tunnel_options){ .claim_ms = RIG_WAIT_MS, .unclaimed_sandbox_max = 2 * MANY });
+	rig_greet(s.rig, &other, &(struct rig_hello){ .sandbox = "b" });
+	assert_true(rig_accepted(&other));
+	s.super.deaf = true;
+	for (size_t i = 0; i < MANY; i++)
+		rig_route(s.rig, &calls[i], s.client, "a", first);
+	assert_true(rig_until(s.rig, some_are_refused, calls));
+	for (size_t i = 0; i < MANY; i++)
+		if (calls[i].ended)
+			rig_assert_status(
+			    &calls[i], GRPC_RESOURCE_EXHAUSTED, "tunnel to the sandbox is busy");
+	assert_int_not_equal(lines_count(lines, "event=session_full sandbox=a"), 0);
+	assert_false(s.super.control.ended);
+	rig_join(&other, s.client, &p);
+	rig_write(&p.tunnel, "well", 4);
+	rig_assert_got(&p.client, "well");
+	for (size_t i = 0; i < MANY; i++)
+		rig_call_free(&calls[i]);
+	rig_pair_free(&p);
+	rig_supervisor_free(&other);
+	rig_end(&s);
+	free(first);
+	log_setup(STDERR_FILENO, LOG_FORMAT_LOGFMT, LOG_LEVEL_ERROR);
+	close(lines);
+}
+
 static void test_drop(void **state)
 {
 	const struct err why = { .code = GRPC_FAILED_PRECONDITION,
@@ -195,6 +255,7 @@ int main(void)
 		TEST(test_bad_hellos),
 		TEST(test_heartbeats),
 		TEST(test_message_that_is_too_long),
+		TEST(test_supervisor_that_does_not_read),
 		TEST(test_drop),
 	};
 
