@@ -9,6 +9,8 @@
 #include "relay/framed_role.h"
 #include "relay/wire.h"
 
+#define SERVED_FAR_SECONDS INT32_MAX /* what is later is never: 68 years */
+
 static const struct log_area area = { "relay" };
 
 /* A channel that is open. It is known by its framed call, whose end ends it. */
@@ -257,7 +259,7 @@ static void served_start(struct served *s, struct uplink *uplink, struct rpc_cli
 
 static uint64_t served_timeout_ms(const Google__Protobuf__Duration *left)
 {
-	if (left == NULL)
+	if (left == NULL || left->seconds >= SERVED_FAR_SECONDS)
 		return RPC_DEADLINE_NONE;
 	if (left->seconds < 0 || left->nanos < 0)
 		return 0;

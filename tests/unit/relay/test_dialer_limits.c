@@ -225,32 +225,60 @@ static void test_refusals_that_cannot_leave(void **state)
 	end(&s);
 }
 
+static void ask_call(struct scene *s, int64_t seconds, int32_t nanos)
+{
+	Google__Protobuf__Duration deadline = GOOGLE__PROTOBUF__DURATION__INIT;
+	Towline__V1__CallTarget call = TOWLINE__V1__CALL_TARGET__INIT;
+	Openshell__V1__RelayOpen open = OPENSHELL__V1__RELAY_OPEN__INIT;
+
+	deadline.seconds = seconds;
+	deadline.nanos = nanos;
+	call.method = (char *)RIG_ECHO;
+	call.deadline = &deadline;
+	open.channel_id = (char *)"call";
+	open.target_case = OPENSHELL__V1__RELAY_OPEN__TARGET_CALL;
+	open.call = &call;
+	foreign_send_open(&s->gateway, &open);
+}
+
 /* The status of a call that is late cannot leave either: its stream is given up. */
 static void test_late_status(void **state)
 {
 	const struct foreign_ways ways = { .manner = FOREIGN_HOLDS, .streams = 1, .beat_secs = 60 };
-	Google__Protobuf__Duration deadline = GOOGLE__PROTOBUF__DURATION__INIT;
-	Towline__V1__CallTarget call = TOWLINE__V1__CALL_TARGET__INIT;
-	Openshell__V1__RelayOpen open = OPENSHELL__V1__RELAY_OPEN__INIT;
 	struct scene s;
 
 	(void)state;
 	begin(&s, &ways);
 	app_dial_within(&s.app, s.rig, s.gateway.url, 0, 2 * SHORT_MS);
 	assert_true(app_until(s.rig, &s.app.connected, 1));
-	deadline.nanos = SHORT_MS * 1000000;
-	call.method = (char *)RIG_ECHO;
-	call.deadline = &deadline;
-	open.channel_id = (char *)"late";
-	open.target_case = OPENSHELL__V1__RELAY_OPEN__TARGET_CALL;
-	open.call = &call;
-	foreign_send_open(&s.gateway, &open);
+	ask_call(&s, 0, SHORT_MS * 1000000);
 	s.begun_us = loop_now_us();
 	assert_true(app_until(s.rig, &s.app.closed, 1));
 	assert_true(passed_ms(&s) >= 3 * SHORT_MS - SLACK_MS);
 	assert_int_equal(s.app.why.code, GRPC_DEADLINE_EXCEEDED);
 	assert_int_equal(stats(&s).channels, 0);
 	assert_int_equal(s.app.disconnected, 0);
+	end(&s);
+}
+
+/* However far away, it does not come round to the near side. */
+static void test_deadlines_that_never_come(void **state)
+{
+	static const int64_t seconds[] = { INT64_MAX, INT64_MAX / 1000, 315576000000 };
+	const struct foreign_ways ways = { .manner = FOREIGN_HOLDS, .beat_secs = 60 };
+	struct scene s;
+
+	(void)state;
+	begin(&s, &ways);
+	app_dial_within(&s.app, s.rig, s.gateway.url, 0, 2000);
+	assert_true(app_until(s.rig, &s.app.connected, 1));
+	for (unsigned i = 0; i < 3; i++) {
+		ask_call(&s, seconds[i], 999999999);
+		assert_true(app_until(s.rig, &s.app.opened, i + 1));
+		assert_int_equal(s.app.timeout_ms, RPC_DEADLINE_NONE);
+	}
+	rig_run(s.rig, SHORT_MS);
+	assert_int_equal(s.app.closed, 0);
 	end(&s);
 }
 
@@ -363,6 +391,7 @@ int main(void)
 		TEST(test_one_channel_too_many),
 		TEST(test_refusals_that_cannot_leave),
 		TEST(test_late_status),
+		TEST(test_deadlines_that_never_come),
 		TEST(test_more_lines_than_there_may_be),
 		TEST(test_lines_that_double_each_other),
 		TEST(test_probe_is_not_answered),
