@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -11,18 +10,21 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define ENVIRONMENT_PREFIX "TOWLINE_SSHD_"
 #define ENVIRONMENT_MAX    32
 #define CAPABILITIES_MAX   64 /* the kernel has fewer, and says so */
 
+/* In the new process until its exec, behind those that it keeps. */
+enum { PROGRAM_FD = SSH_SPAWN_END, REPORT_FD, OTHERS_FD };
+
 struct spawn {
 	const struct ssh_spawn *opt;
 	char *envp[ENVIRONMENT_MAX + 1];
 	int program;
-	int report[2]; /* the child's errno; closed by its exec */
+	int report
+	    [2]; /* the child's errno; closed by its exec. Not waited on: others may have it */
 	pid_t parent;
 };
 
@@ -75,14 +77,15 @@ static void child_signals(void)
 /* Out of the way of the numbers that stand for something else from now on. */
 static int child_lift(const struct spawn *s, int fd)
 {
-	int up = fcntl(fd, F_DUPFD_CLOEXEC, SSH_SPAWN_END);
+	int up = fcntl(fd, F_DUPFD_CLOEXEC, OTHERS_FD);
 
 	if (up < 0)
 		child_fail(s);
 	return up;
 }
 
-/* Standard error stays; what is not given closes at exec. */
+/* Standard error stays. What is not given is closed now: the exec may have to wait for a disk,
+ * and those who talk to the gateway would see their connections stay. */
 static void child_descriptors(struct spawn *s)
 {
 	int fd[SSH_SPAWN_END], null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -94,12 +97,18 @@ static void child_descriptors(struct spawn *s)
 	null = child_lift(s, null);
 	for (int i = SSH_SPAWN_TOKEN; i < SSH_SPAWN_END; i++)
 		fd[i] = child_lift(s, s->opt->fd[i]);
-	if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) != 0 || dup2(null, 0) < 0 ||
-	    dup2(null, 1) < 0)
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0)
 		child_fail(s);
 	for (int i = SSH_SPAWN_TOKEN; i < SSH_SPAWN_END; i++)
 		if (dup2(fd[i], i) < 0)
 			child_fail(s);
+	if (dup3(s->program, PROGRAM_FD, O_CLOEXEC) < 0 ||
+	    dup3(s->report[1], REPORT_FD, O_CLOEXEC) < 0)
+		child_fail(s);
+	s->program = PROGRAM_FD;
+	s->report[1] = REPORT_FD;
+	if (syscall(SYS_close_range, OTHERS_FD, ~0u, 0) != 0)
+		child_fail(s);
 }
 
 /* Root without capabilities; who is not root has none to lose. */
@@ -150,64 +159,39 @@ static pid_t clone_child(int *pidfd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* 0 when it has become the program; else what failed. */
-static int read_report(const struct spawn *s)
-{
-	struct pollfd p = { .fd = s->report[0], .events = POLLIN };
-	int ready, why = 0;
-	ssize_t n;
-
-	do
-		ready = poll(&p, 1, s->opt->timeout_ms);
-	while (ready < 0 && errno == EINTR);
-	if (ready <= 0)
-		return ETIMEDOUT;
-	n = read(p.fd, &why, sizeof(why));
-	return n == 0 ? 0 : n == (ssize_t)sizeof(why) && why != 0 ? why : EIO;
-}
-
-static void reap(int pidfd, pid_t pid)
-{
-	siginfo_t info;
-
-	kill(pid, SIGKILL);
-	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) != 0 && errno == EINTR)
-		;
-	close(pidfd);
-}
-
-/* As the caller wants it, with all that needs to be closed open: the pidfd, or -1. */
-static int start(struct spawn *s, pid_t *pid, struct err *err)
-{
-	int pidfd = -1, why;
-
-	*pid = clone_child(&pidfd);
-	if (*pid == 0)
-		child_main(s);
-	close(s->report[1]);
-	if (*pid < 0)
-		return err_sys(err, errno, "start towline-sshd");
-	if ((why = read_report(s)) == 0)
-		return pidfd;
-	reap(pidfd, *pid);
-	return err_sys(err, why, "run %s", s->opt->program);
-}
-
-int ssh_spawn(const struct ssh_spawn *opt, pid_t *pid, struct err *err)
+int ssh_spawn(const struct ssh_spawn *opt, pid_t *pid, int *report, struct err *err)
 {
 	struct spawn s = { .opt = opt, .parent = getpid() };
-	int pidfd;
+	int pidfd = -1;
 
 	fill_environment(&s);
 	if ((s.program = open(opt->program, O_PATH | O_CLOEXEC)) < 0)
 		return err_sys(err, errno, "the program %s", opt->program);
-	if (pipe2(s.report, O_CLOEXEC) != 0) {
+	if (pipe2(s.report, O_CLOEXEC | O_NONBLOCK) != 0) {
 		err_sys(err, errno, "start towline-sshd");
 		close(s.program);
 		return -1;
 	}
-	pidfd = start(&s, pid, err);
-	close(s.report[0]);
+	*pid = clone_child(&pidfd);
+	if (*pid == 0)
+		child_main(&s);
+	if (*pid < 0)
+		err_sys(err, errno, "start towline-sshd");
+	close(s.report[1]);
 	close(s.program);
+	if (*pid < 0)
+		close(s.report[0]);
+	else
+		*report = s.report[0];
 	return pidfd;
+}
+
+bool ssh_spawn_failed(int report, const char *program, struct err *err)
+{
+	int why = 0;
+
+	if (read(report, &why, sizeof(why)) != (ssize_t)sizeof(why) || why == 0)
+		return false;
+	err_sys(err, why, "run %s", program);
+	return true;
 }

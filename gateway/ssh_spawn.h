@@ -13,8 +13,6 @@
 
 #include "base/err.h"
 
-#define SSH_SPAWN_MS 10000
-
 /* Their numbers in the new process. */
 enum ssh_spawn_fd {
 	SSH_SPAWN_TOKEN = 3,
@@ -28,12 +26,15 @@ enum ssh_spawn_fd {
 struct ssh_spawn {
 	const char *program;   /* absolute */
 	int fd[SSH_SPAWN_END]; /* lent; of those above */
-	int timeout_ms;        /* for the new process to reach its exec: SSH_SPAWN_MS */
 	char *const *argv;     /* ends with NULL */
 };
 
-/* A pidfd, or -1. On the thread that lives as long as the gateway. May wait for the exec. */
-int ssh_spawn(const struct ssh_spawn *, pid_t *pid, struct err *);
+/* A pidfd, or -1. On the thread that lives as long as the gateway. Does not wait for the exec:
+ * ${report} is for ssh_spawn_failed() when the process has ended, and the caller's to close. */
+int ssh_spawn(const struct ssh_spawn *, pid_t *pid, int *report, struct err *);
+
+/* Whether it ended without having become ${program}, and in ${err} why. */
+bool ssh_spawn_failed(int report, const char *program, struct err *);
 
 /* The text as a file without a name, from its beginning; -1 on error. */
 int ssh_spawn_lend(const char *text, size_t len, struct err *);

@@ -24,6 +24,7 @@ struct worker {
 	struct ssh_workers *all;
 	unsigned number; /* "sshd-1" is 1 */
 	int pidfd;       /* -1: it does not run */
+	int report;      /* for when it has ended */
 	pid_t pid;
 	struct watch *watch;
 	struct timer *again;
@@ -46,7 +47,7 @@ static pid_t spawn(struct worker *w, const char *token, int host_key, struct err
 {
 	const struct ssh_workers_options *o = &w->all->opt;
 	char id[NAMES_ID_MAX + 1], fd[SSH_SPAWN_END][24];
-	struct ssh_spawn s = { .program = o->program, .timeout_ms = SSH_SPAWN_MS };
+	struct ssh_spawn s = { .program = o->program };
 	const char *argv[ARGV_MAX] = { "towline-sshd", "--gateway", o->gateway_url, "--endpoint-id",
 		id, "--token-file", fd[SSH_SPAWN_TOKEN], "--host-key", fd[SSH_SPAWN_HOST_KEY],
 		"--listen-fd", fd[SSH_SPAWN_LISTENER], "--parent-fd", fd[SSH_SPAWN_PARENT],
@@ -64,7 +65,7 @@ static pid_t spawn(struct worker *w, const char *token, int host_key, struct err
 	s.fd[SSH_SPAWN_PENALTIES] = w->all->penalties;
 	if ((s.fd[SSH_SPAWN_TOKEN] = ssh_spawn_lend(token, strlen(token), err)) < 0)
 		return -1;
-	w->pidfd = ssh_spawn(&s, &w->pid, err);
+	w->pidfd = ssh_spawn(&s, &w->pid, &w->report, err);
 	close(s.fd[SSH_SPAWN_TOKEN]);
 	return w->pidfd;
 }
@@ -84,22 +85,29 @@ static int begin(struct worker *w, struct err *err)
 	return result;
 }
 
-static void reap(struct worker *w, siginfo_t *info)
+/* Whether it has been what it was started to be; if not, ${err} says why. */
+static bool reap(struct worker *w, siginfo_t *info, struct err *err)
 {
+	bool failed;
+
 	while (waitid(P_PIDFD, (id_t)w->pidfd, info, WEXITED) != 0 && errno == EINTR)
 		;
 	watch_free(w->watch);
 	w->watch = NULL;
 	close(w->pidfd);
 	w->pidfd = -1;
+	failed = ssh_spawn_failed(w->report, w->all->opt.program, err);
+	close(w->report);
+	return !failed;
 }
 
 static void kill_and_reap(struct worker *w)
 {
 	siginfo_t info;
+	struct err err;
 
 	pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
-	reap(w, &info);
+	reap(w, &info, &err);
 }
 
 static void try_again(struct worker *w)
@@ -115,14 +123,19 @@ static void on_exit_of(void *cookie, unsigned events)
 {
 	struct worker *w = cookie;
 	siginfo_t info = { 0 };
+	struct err err;
 
 	(void)events;
-	reap(w, &info);
+	bool ran = reap(w, &info, &err);
 	if (w->all->stopping)
 		return;
-	log_warn(&area, "worker_ended", LOG_U64("worker", w->number), LOG_I64("pid", w->pid),
-	    LOG_STR("by", info.si_code == CLD_EXITED ? "exit" : "signal"),
-	    LOG_I64("status", info.si_status));
+	if (ran)
+		log_warn(&area, "worker_ended", LOG_U64("worker", w->number),
+		    LOG_I64("pid", w->pid),
+		    LOG_STR("by", info.si_code == CLD_EXITED ? "exit" : "signal"),
+		    LOG_I64("status", info.si_status));
+	else
+		log_fail(&area, "worker_failed", LOG_U64("worker", w->number), LOG_ERR(&err));
 	if (loop_now_us() / 1000 - w->started_ms >= SSH_WORKERS_STEADY_MS)
 		backoff_reset(&w->backoff);
 	try_again(w);
@@ -156,7 +169,8 @@ static void start(void *cookie)
 	try_again(w);
 }
 
-/* One that hangs would keep what it has accepted, and accept no more. */
+/* One that hangs would keep what it has accepted, and accept no more; or its program cannot be
+ * read, and it has not even begun. */
 static bool hangs(const struct worker *w, uint64_t now_ms)
 {
 	char id[NAMES_ID_MAX + 1];
@@ -281,13 +295,14 @@ static void await(struct worker *w, uint64_t until_ms)
 {
 	struct pollfd p = { .fd = w->pidfd, .events = POLLIN };
 	siginfo_t info;
+	struct err err;
 
 	while (w->pidfd >= 0) {
 		uint64_t now = loop_now_us() / 1000;
 		int ready = poll(&p, 1, now < until_ms ? (int)(until_ms - now) : 0);
 
 		if (ready > 0)
-			reap(w, &info);
+			reap(w, &info, &err);
 		else if (ready == 0)
 			kill_and_reap(w);
 	}

@@ -1,6 +1,7 @@
 """The gateway's own SSH endpoints: started, watched, started again, and ended with it."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -283,6 +284,40 @@ def test_program_that_hangs(make_gateway, stand_in):
     gateway = make_gateway(*flags)
     wait_until(lambda: "event=worker_hangs worker=1" in gateway.log(), 25, "it is noticed")
     wait_until(lambda: gateway.log().count("event=worker_started") == 2, 5, "another is there")
+
+
+@pytest.fixture
+def lease(tmp_path):
+    """A copy of the program that cannot be read before the second is called."""
+    program = tmp_path / "towline-sshd"
+    shutil.copy(BIN / "towline-sshd", program)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # it says that somebody waits
+    with open(program, "r+b") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            pytest.skip("a file system without leases")
+        yield program, file.close
+    signal.signal(signal.SIGIO, before)
+
+
+def test_program_on_a_disk_that_does_not_answer(make_gateway, lease):
+    """The gateway serves meanwhile, and it runs as soon as it can."""
+    program, release = lease
+    gateway = make_gateway("--ssh-workers=2", "--ssh-listen=127.0.0.1:0", f"--sshd={program}")
+    gateway.create("box")
+    assert "event=worker_started worker=2" in gateway.log() and "endpoint_attends" not in gateway.log()
+    release()
+    wait_until(lambda: gateway.log().count("event=endpoint_attends") == 2, 10, "both run")
+
+
+def test_program_that_is_none(make_gateway, tmp_path):
+    program = tmp_path / "towline-sshd"
+    program.write_bytes(b"\0 no program")
+    program.chmod(0o755)
+    gateway = make_gateway("--ssh-workers=1", "--ssh-listen=127.0.0.1:0", f"--sshd={program}")
+    wait_until(lambda: gateway.log().count("event=worker_failed") >= 2, 10, "it is tried again")
+    assert f"run {program}: Exec format error" in gateway.log()
 
 
 @pytest.mark.skipif(not os.environ.get("TOWLINE_LONG"), reason="minutes: ./dev test --long")
