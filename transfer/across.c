@@ -10,6 +10,7 @@
 #include "relay/framed.h"
 #include "transfer/across_state.h"
 #include "transfer/etag.h"
+#include "transfer/pass.h"
 #include "transfer/raw_path.h"
 
 #define ID_SIZE (2 * DIGEST_SIZE + 1)
@@ -26,18 +27,15 @@ struct source {
 struct across {
 	struct across_options opt;
 	struct across_state *state; /* NULL: over, or not begun */
-	struct framed *get;         /* likewise */
-	struct framed *put;         /* likewise */
-	struct digest *digest;
+	struct pass *pass;          /* what comes, the first time or for good; NULL: not begun */
+	struct framed *put;         /* NULL: over, or not begun */
 	struct source source;
 	char id[ID_SIZE];        /* of the upload; "": it has none */
 	struct across_left left; /* what is there, where what is asked for begins */
-	uint64_t owed;           /* bytes that have come and that the source has no credit for */
 	uint64_t total;          /* of a file */
 	bool known;              /* what there is */
 	bool begun;              /* the header of what is to pass has come */
 	bool whole;              /* the source has said that it was all, and it was */
-	bool passed;             /* and its call has ended behind that: so has the target's */
 	bool stored;             /* the target has said so */
 	uint64_t entries, files; /* of a tree, sent */
 	struct across_result result;
@@ -49,25 +47,32 @@ void across_free(struct across *a)
 	if (a == NULL)
 		return;
 	across_state_free(a->state);
-	digest_free(a->digest);
+	pass_free(a->pass);
 	free(a);
 }
 
 /* The end. */
 
-static void check_over(struct across *a)
+static bool is_passing(const struct across *a)
 {
-	if (a->get == NULL && a->put == NULL && a->state == NULL)
-		a->opt.ended(a->opt.cookie, &a->result, &a->err);
+	return a->pass != NULL && !pass_is_over(a->pass);
 }
 
-static void drop(struct framed **call, const struct err *why)
+static void check_over(struct across *a)
 {
-	struct framed *c = *call;
+	if (is_passing(a) || a->put != NULL || a->state != NULL)
+		return;
+	a->result.wire = a->pass != NULL ? pass_bytes(a->pass) : 0;
+	a->opt.ended(a->opt.cookie, &a->result, &a->err);
+}
 
-	*call = NULL;
-	if (c != NULL)
-		framed_cancel(c, why);
+static void drop_put(struct across *a, const struct err *why)
+{
+	struct framed *put = a->put;
+
+	a->put = NULL;
+	if (put != NULL)
+		framed_cancel(put, why);
 }
 
 static bool keep_first(struct across *a, const struct err *why)
@@ -83,8 +88,9 @@ static bool keep_first(struct across *a, const struct err *why)
 void across_stop(struct across *a, const struct err *why)
 {
 	keep_first(a, why);
-	drop(&a->get, why);
-	drop(&a->put, why);
+	if (a->pass != NULL)
+		pass_stop(a->pass, why);
+	drop_put(a, why);
 	across_state_free(a->state);
 	a->state = NULL;
 	check_over(a);
@@ -151,7 +157,8 @@ static void put_failed(struct across *a, struct err *why)
 {
 	blame(why, &a->opt.to);
 	a->result.by_target = keep_first(a, why) || a->result.by_target;
-	drop(&a->get, why);
+	if (a->pass != NULL)
+		pass_stop(a->pass, why);
 }
 
 /* Behind an answer an error is about single entries of a tree. */
@@ -173,6 +180,8 @@ static void put_closed(void *cookie, const struct err *why)
 	struct err err = *why;
 
 	a->put = NULL;
+	if (a->pass != NULL)
+		pass_onto(a->pass, NULL);
 	if (err.code != GRPC_OK && !a->stored)
 		put_failed(a, &err);
 	check_over(a);
@@ -181,12 +190,13 @@ static void put_closed(void *cookie, const struct err *why)
 static void put_sent(void *cookie, size_t bytes)
 {
 	struct across *a = cookie;
-	size_t credit = bytes < a->owed ? bytes : (size_t)a->owed;
+	uint64_t left = 0;
 
-	a->owed -= credit;
-	if (a->get != NULL && credit > 0)
-		framed_credit(a->get, credit);
-	a->opt.moved(a->opt.cookie, a->left.durable + a->result.wire - a->owed, a->total);
+	if (a->pass != NULL) {
+		pass_sent(a->pass, bytes);
+		left = pass_left(a->pass);
+	}
+	a->opt.moved(a->opt.cookie, a->left.durable + left, a->total);
 }
 
 static void call_opened(void *cookie)
@@ -225,15 +235,6 @@ static Openshell__Datamodel__V1__WorkspaceSelector scope_of(const struct across 
 	return scope;
 }
 
-static int call(struct across *a, const char *path, const struct framed_ops *ops,
-    struct framed **made, struct err *err)
-{
-	struct rpc_client_call c = { .path = path };
-
-	*made = framed_call(a->opt.client, &c, NULL, ops, a, err);
-	return *made != NULL ? 0 : -1;
-}
-
 /* As the source has it. */
 static void describe(const struct across *a, Openshell__V1__UploadFileMetadata *m,
     Google__Protobuf__Timestamp *mtime)
@@ -269,6 +270,7 @@ static int begin_put(struct across *a, struct err *err)
 	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(a);
 	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
+	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/UploadFile" };
 
 	m.sandbox = (char *)a->opt.to.sandbox;
 	m.remote_path = (char *)a->opt.to.path;
@@ -283,8 +285,10 @@ static int begin_put(struct across *a, struct err *err)
 	q.metadata = &m;
 	a->begun = true;
 	a->result.resumed = a->left.durable;
-	if (call(a, "/openshell.v1.OpenShell/UploadFile", &put_ops, &a->put, err) != 0)
+	a->put = framed_call(a->opt.client, &call, NULL, &put_ops, a, err);
+	if (a->put == NULL)
 		return -1;
+	pass_onto(a->pass, a->put);
 	return send_message(a->put, &q, &m, err);
 }
 
@@ -292,25 +296,10 @@ static int begin_put(struct across *a, struct err *err)
 
 static int ask_state(struct across *, struct err *);
 
-/* All that was to come has, and it is what the source has read: the target may keep it. */
-static int take_trailer(
-    struct across *a, const Openshell__V1__DownloadFileTrailer *t, struct err *err)
+static void pass_trailer(void *cookie, const Openshell__V1__DownloadFileTrailer *t)
 {
-	const Towline__V1__Digest *d = t->digest;
+	struct across *a = cookie;
 
-	if (a->put == NULL || a->whole)
-		return err_set(err, GRPC_INTERNAL, "a trailer where none belongs");
-	digest_value(a->digest, a->result.digest);
-	if (t->bytes != a->result.wire ||
-	    (!a->opt.tree && t->bytes != a->total - a->left.durable) || d == NULL ||
-	    d->algorithm != TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128 ||
-	    d->value.len != DIGEST_SIZE ||
-	    memcmp(d->value.data, a->result.digest, DIGEST_SIZE) != 0)
-		return err_set(
-		    err, GRPC_DATA_LOSS, "%s: what came is not what was sent", a->opt.from.path);
-	if (a->left.durable > 0)
-		memcpy(a->result.digest, a->left.digest, DIGEST_SIZE);
-	a->whole = true;
 	a->entries = a->result.entries = t->entries;
 	if (t->tree != NULL) {
 		a->files = t->tree->files;
@@ -318,7 +307,6 @@ static int take_trailer(
 	} else {
 		a->result.files = 1;
 	}
-	return 0;
 }
 
 static void note_source(struct across *a, const Openshell__V1__DownloadFileHeader *h)
@@ -352,130 +340,60 @@ static int take_header(
 	note_source(a, h);
 	if (a->opt.fresh || a->total <= a->opt.resumable || a->source.etag[0] == '\0')
 		return begin_put(a, err);
-	drop(&a->get, NULL);
+	pass_stop(a->pass, NULL);
 	return ask_state(a, err);
 }
 
-static void get_message(void *cookie, const uint8_t *message, size_t len)
+static void pass_header(void *cookie, const Openshell__V1__DownloadFileHeader *h)
 {
 	struct across *a = cookie;
-	enum guard_result why;
 	struct err err = { 0 };
-	Openshell__V1__DownloadFileResponse *r =
-	    codec_unpack(&openshell__v1__download_file_response__descriptor, message, len, &why);
 
-	if (r == NULL)
-		err_set(&err, GRPC_INTERNAL, "DownloadFileResponse: %s", guard_text(why));
-	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_HEADER)
-		take_header(a, r->header, &err);
-	else if (r->payload_case == OPENSHELL__V1__DOWNLOAD_FILE_RESPONSE__PAYLOAD_TRAILER)
-		take_trailer(a, r->trailer, &err);
-	else if (len > 0)
-		err_set(&err, GRPC_INTERNAL, "a message that belongs nowhere in a download");
-	codec_free(r);
-	if (err.code == GRPC_OK)
+	if (take_header(a, h, &err) == 0)
 		return;
 	blame(&err, &a->opt.from);
 	across_stop(a, &err);
 }
 
-static void get_payload(void *cookie, struct slice data)
+/* Behind all there was an error is about single entries of a tree: the target may keep it. */
+static void pass_ended(void *cookie, bool whole, const struct err *status)
 {
 	struct across *a = cookie;
-	struct err err;
 
-	digest_update(a->digest, data.data, data.len);
-	a->result.wire += data.len;
-	a->owed += data.len;
-	bool belongs = a->put != NULL && !a->whole;
-	bool fits = a->opt.tree || a->result.wire <= a->total - a->left.durable;
-	if (belongs && fits && framed_write(a->put, FRAMED_BYTES, data) == 0)
-		return;
-	slice_release(&data);
-	if (fits)
-		err_set(&err, GRPC_INTERNAL, "content where none belongs");
-	else
-		err_set(&err, GRPC_DATA_LOSS, "%s: more came than was promised", a->opt.from.path);
-	blame(&err, &a->opt.from);
-	across_stop(a, &err);
-}
-
-static void get_failed(struct across *a, const struct err *status)
-{
-	struct err err = *status;
-
-	if (err.code == GRPC_OK)
-		err_set(
-		    &err, GRPC_DATA_LOSS, "%s: it ended before it was complete", a->opt.from.path);
-	blame(&err, &a->opt.from);
-	keep_first(a, &err);
-	drop(&a->put, &err);
-}
-
-/* Behind the trailer an error is about single entries of a tree: the rest goes on. */
-static void get_end(void *cookie, const struct err *status)
-{
-	struct across *a = cookie;
-	struct err err = *status;
-
-	if (!a->whole || (err.code != GRPC_OK && !a->opt.tree)) {
-		get_failed(a, status);
-		return;
-	}
-	if (err.code != GRPC_OK) {
-		blame(&err, &a->opt.from);
-		keep_first(a, &err);
-	}
-	a->passed = true;
-	if (a->put != NULL)
+	a->whole = whole;
+	pass_digest(a->pass, a->result.digest);
+	if (a->left.durable > 0)
+		memcpy(a->result.digest, a->left.digest, DIGEST_SIZE);
+	if (status->code != GRPC_OK)
+		keep_first(a, status);
+	if (!whole)
+		drop_put(a, status);
+	else if (a->put != NULL)
 		framed_end(a->put);
-}
-
-static void get_closed(void *cookie, const struct err *why)
-{
-	struct across *a = cookie;
-
-	a->get = NULL;
-	if (!a->passed)
-		get_failed(a, why);
 	check_over(a);
 }
 
-static const struct framed_ops get_ops = {
-	.payload = get_payload,
-	.message = get_message,
-	.end = get_end,
-	.closed = get_closed,
-	.opened = call_opened,
-};
-
-static int begin_get(struct across *a, struct err *err)
+static int begin_pass(struct across *a, struct err *err)
 {
-	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(a);
+	struct pass_options o = {
+		.client = a->opt.client,
+		.from = a->opt.from,
+		.workspace = a->opt.workspace,
+		.tree = a->opt.tree,
+		.compress = a->opt.compress,
+		.exclude = a->opt.exclude,
+		.etag = a->known ? a->source.etag : NULL,
+		.offset = a->left.durable,
+		.opened = call_opened,
+		.header = pass_header,
+		.trailer = pass_trailer,
+		.ended = pass_ended,
+		.cookie = a,
+	};
 
-	q.sandbox = (char *)a->opt.from.sandbox;
-	q.remote_path = (char *)a->opt.from.path;
-	q.as_archive = a->opt.tree;
-	if (a->opt.tree && a->opt.compress)
-		q.compression = TOWLINE__V1__COMPRESSION__COMPRESSION_ZSTD;
-	q.exclude = a->opt.tree ? (char **)a->opt.exclude : NULL;
-	while (q.exclude != NULL && q.exclude[q.n_exclude] != NULL)
-		q.n_exclude++;
-	if (a->known) {
-		q.if_match = a->source.etag;
-		q.offset = a->left.durable;
-	}
-	if (a->opt.workspace[0] != '\0')
-		q.workspace_scope = &scope;
-	if (call(a, "/openshell.v1.OpenShell/DownloadFile", &get_ops, &a->get, err) != 0)
-		return -1;
-	if (send_message(a->get, &q, &q, err) != 0) {
-		drop(&a->get, err);
-		return -1;
-	}
-	framed_end(a->get);
-	return 0;
+	pass_free(a->pass);
+	a->pass = pass_start(&o, err);
+	return a->pass != NULL ? 0 : -1;
 }
 
 /* All of it is there: what is left to do is to put it in its place. */
@@ -483,7 +401,7 @@ static int put_alone(struct across *a, struct err *err)
 {
 	memcpy(a->result.digest, a->left.digest, DIGEST_SIZE);
 	a->result.files = 1;
-	a->whole = a->passed = true;
+	a->whole = true;
 	if (begin_put(a, err) != 0)
 		return -1;
 	framed_end(a->put);
@@ -506,7 +424,7 @@ static void take_state(void *cookie, const struct across_left *left, const struc
 		if (a->left.has_no_ids)
 			a->id[0] = '\0';
 		a->result.resumable = a->id[0] != '\0';
-		if ((a->left.durable == a->total ? put_alone(a, &err) : begin_get(a, &err)) == 0)
+		if ((a->left.durable == a->total ? put_alone(a, &err) : begin_pass(a, &err)) == 0)
 			return;
 	}
 	across_stop(a, &err);
@@ -557,13 +475,12 @@ struct across *across_start(const struct across_options *opt, struct err *err)
 {
 	struct across *a = calloc(1, sizeof(*a));
 
-	if (a == NULL || (a->digest = digest_create()) == NULL) {
-		free(a);
+	if (a == NULL) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
 	a->opt = *opt;
-	if (begin_get(a, err) == 0)
+	if (begin_pass(a, err) == 0)
 		return a;
 	across_free(a);
 	return NULL;
