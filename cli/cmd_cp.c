@@ -75,7 +75,7 @@ static const struct config_key keys[] = {
 	    .parse = config_bool,
 	    .offset = FIELD(resume),
 	    .dflt = "true",
-	    .help = "go on with what an interrupted copy out of a sandbox left; "
+	    .help = "go on with what an interrupted copy out of a sandbox, or to another, left; "
 		    "--no-resume begins anew" },
 	{ .name = "progress",
 	    .arg = "STYLE",
@@ -235,9 +235,8 @@ const struct cmd cmd_cp = {
 	    "input or output; all else is a path here (with a colon in it: ./a:b). A directory\n"
 	    "that is there, or a name that ends in a slash, is copied into; any other DST is the\n"
 	    "copy's name. SRC/. is what is in SRC. Directories are copied with all that is in\n"
-	    "them. What was interrupted is gone on with by the same command, if it is a file that\n"
-	    "is here at one end. From a sandbox to another all passes through here, and nothing is\n"
-	    "stored here.\n"
+	    "them. What was interrupted is gone on with by the same command, if it is a file. From\n"
+	    "a sandbox to another all passes through here, and nothing is stored here.\n"
 	    "Exit code: 0 all, 23 some entries were skipped, 1 something failed.\n",
 	.examples = examples,
 	.keys = keys,

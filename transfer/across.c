@@ -35,6 +35,7 @@ struct across {
 	uint64_t total;          /* of a file */
 	bool known;              /* what there is */
 	bool begun;              /* the header of what is to pass has come */
+	bool by_writer;          /* all is there, and its digest is not known */
 	bool whole;              /* the source has said that it was all, and it was */
 	bool stored;             /* the target has said so */
 	uint64_t entries, files; /* of a tree, sent */
@@ -109,7 +110,7 @@ static bool is_right(const struct across *a, const Openshell__V1__UploadFileResp
 	const Towline__V1__TreeReport *tree = r->tree;
 	const Towline__V1__Digest *d = r->digest;
 
-	if (d != NULL && d->value.len == DIGEST_SIZE &&
+	if (!a->by_writer && d != NULL && d->value.len == DIGEST_SIZE &&
 	    memcmp(d->value.data, a->result.digest, DIGEST_SIZE) != 0)
 		return false;
 	if (!a->opt.tree)
@@ -124,7 +125,8 @@ static void check_answer(struct across *a, const Openshell__V1__UploadFileRespon
 
 	a->stored = true;
 	a->result.bytes = r->bytes_written;
-	a->result.has_digest = r->digest != NULL && r->digest->value.len == DIGEST_SIZE;
+	a->result.has_digest =
+	    !a->by_writer && r->digest != NULL && r->digest->value.len == DIGEST_SIZE;
 	if (r->tree != NULL) {
 		a->result.files = r->tree->files;
 		a->opt.report(a->opt.cookie, r->tree);
@@ -251,11 +253,15 @@ static void describe(const struct across *a, Openshell__V1__UploadFileMetadata *
 		m->upload_id = (char *)a->id;
 }
 
-/* Behind what is there, if that is of a file of this digest. */
+/* Behind what is there, if that is of a file of this digest, or of pieces of this writer. */
 static void go_on(
     const struct across *a, Openshell__V1__UploadFileMetadata *m, Towline__V1__Digest *digest)
 {
 	m->offset = a->left.durable;
+	if (a->by_writer) {
+		m->writer = a->opt.durable.writer;
+		return;
+	}
 	digest->algorithm = TOWLINE__V1__DIGEST_ALGORITHM__DIGEST_ALGORITHM_XXH3_128;
 	digest->value =
 	    (ProtobufCBinaryData){ .len = DIGEST_SIZE, .data = (uint8_t *)a->left.digest };
@@ -410,6 +416,20 @@ static int put_alone(struct across *a, struct err *err)
 
 /* What is there already. */
 
+static bool cedes(const struct across *a)
+{
+	struct across_file file = {
+		.id = a->id,
+		.etag = a->source.etag,
+		.size = a->total,
+		.mode = a->source.mode & 0777,
+		.left = &a->left,
+	};
+
+	return a->opt.cede != NULL && a->result.resumable && a->left.durable < a->total &&
+	    a->opt.cede(a->opt.cookie, &file);
+}
+
 static void take_state(void *cookie, const struct across_left *left, const struct err *why)
 {
 	struct across *a = cookie;
@@ -424,6 +444,11 @@ static void take_state(void *cookie, const struct across_left *left, const struc
 		if (a->left.has_no_ids)
 			a->id[0] = '\0';
 		a->result.resumable = a->id[0] != '\0';
+		a->result.ceded = cedes(a);
+		if (a->result.ceded) {
+			check_over(a);
+			return;
+		}
 		if ((a->left.durable == a->total ? put_alone(a, &err) : begin_pass(a, &err)) == 0)
 			return;
 	}
@@ -449,6 +474,22 @@ static int make_id(struct across *a, struct err *err)
 	return 0;
 }
 
+/* Somebody has seen to that. */
+static int put_durable(struct across *a, struct err *err)
+{
+	const struct across_durable *d = &a->opt.durable;
+
+	if (strcmp(d->id, a->id) != 0)
+		return err_set(
+		    err, GRPC_FAILED_PRECONDITION, "%s is another file now", a->opt.from.path);
+	a->left.durable = a->total;
+	a->by_writer = d->writer != 0;
+	if (!a->by_writer)
+		memcpy(a->left.digest, d->digest, DIGEST_SIZE);
+	a->result.resumable = true;
+	return put_alone(a, err);
+}
+
 static int ask_state(struct across *a, struct err *err)
 {
 	struct across_state_options o = {
@@ -460,6 +501,7 @@ static int ask_state(struct across *a, struct err *err)
 		.etag = a->source.etag,
 		.size = a->total,
 		.forget = a->opt.forget,
+		.pieces = a->opt.cede != NULL,
 		.finished = a->opt.finished,
 		.ended = take_state,
 		.cookie = a,
@@ -467,6 +509,8 @@ static int ask_state(struct across *a, struct err *err)
 
 	if (make_id(a, err) != 0)
 		return -1;
+	if (a->opt.durable.id != NULL)
+		return put_durable(a, err);
 	a->state = across_state_start(&o, err);
 	return a->state != NULL ? 0 : -1;
 }

@@ -20,6 +20,9 @@
  *	     get the rest, if the etag still is that --> put it behind what is there, with the
  *	     digest of the whole
  *
+ * Or the rest goes some other way, in pieces say (transfer/put_pieces.h), and what is left to do
+ * here is to put it in its place.
+ *
  * One attempt; who tries again starts another. All functions are called on the loop;
  * callbacks come from it.
  */
@@ -48,6 +51,7 @@ struct across_result {
 	uint64_t resumed;        /* bytes that were there from an earlier attempt */
 	bool resumable;          /* it has an id, and so what is durable is kept */
 	bool taken;              /* a sandbox has taken a call */
+	bool ceded;              /* and nothing else was done */
 	/* Of a failure. */
 	bool by_target;
 	bool asking; /* before anything was put */
@@ -57,6 +61,21 @@ struct across_result {
 
 struct across_place {
 	const char *sandbox, *path;
+};
+
+/* The source's file, of whose upload this is. */
+struct across_file {
+	const char *id, *etag;
+	uint64_t size;
+	uint32_t mode;                  /* permission bits */
+	const struct across_left *left; /* what is there of it */
+};
+
+/* An upload of which all is durable. */
+struct across_durable {
+	const char *id;        /* NULL: there is none */
+	uint64_t writer;       /* of all its pieces, whose digests were compared; 0: */
+	const uint8_t *digest; /* what the whole has to have */
 };
 
 struct across_options {
@@ -71,6 +90,12 @@ struct across_options {
 	bool forget;                /* what an earlier one has left is removed first */
 	bool finished;              /* an earlier attempt's answer may have been lost */
 	uint64_t resumable;         /* bytes; a file that has more gets an id */
+	/* Nothing is sent: it is put in its place, if the source's file still is that of the id;
+	 * else it is FAILED_PRECONDITION of the source. */
+	struct across_durable durable;
+	/* Asked of a file that gets an id, before anything is put. True: somebody else sends it,
+	 * and ended() comes with ${ceded}. May be NULL. */
+	bool (*cede)(void *cookie, const struct across_file *);
 	/* Bytes that have left; ${total} 0: not known. */
 	void (*moved)(void *cookie, uint64_t bytes, uint64_t total);
 	/* What became of a tree's entries, of either end. */

@@ -106,8 +106,10 @@ static void call_closed(void *cookie, const struct err *why)
 		return;
 	}
 	/* A supervisor that knows no prefix_bytes: nothing could be compared. */
-	if (!s->has_digest)
+	if (!s->has_digest) {
+		s->left.has_no_digest = true;
 		s->left.durable = 0;
+	}
 	end(s);
 }
 
@@ -164,33 +166,22 @@ static int ask(struct across_state *s, const ProtobufCMessage *request, const ch
 
 /* What is durable. */
 
-static void take_state(struct across_state *s, const Towline__V1__QueryUploadResponse *r)
-{
-	/* What was complete before we began says nothing about what is there now. */
-	if (r->size_bytes == s->opt.size && r->durable_bytes <= r->size_bytes &&
-	    (!r->complete || s->opt.finished))
-		s->left.durable = r->durable_bytes;
-}
-
 static void query_done(void *cookie, const uint8_t *reply, size_t len, const struct err *status)
 {
 	struct across_state *s = cookie;
-	Towline__V1__QueryUploadResponse *r = NULL;
-	enum guard_result why;
+	const struct ranges *durable = &s->left.there.durable;
 	struct err err = *status;
 
 	s->asked = NULL;
 	if (err.code == GRPC_OK)
-		r = codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
-	if (r != NULL)
-		take_state(s, r);
-	codec_free(r);
+		put_state_read(&s->left.there, reply, len, s->opt.size, s->opt.finished);
+	s->left.durable = ranges_prefix(durable);
 	s->left.has_no_ids = err.code == GRPC_UNIMPLEMENTED;
 	if (err.code == GRPC_NOT_FOUND || err.code == GRPC_UNIMPLEMENTED)
 		err_clear(&err);
 	if (err.code != GRPC_OK)
 		fail(s, &s->opt.to, &err);
-	else if (s->left.durable == 0)
+	else if (s->opt.pieces ? durable->count == 0 : s->left.durable == 0)
 		end(s);
 	else if (ask_digest(s, &err) != 0)
 		fail(s, &s->opt.from, &err);

@@ -18,14 +18,17 @@
 #include "base/err.h"
 #include "rpc/client.h"
 #include "transfer/across.h"
+#include "transfer/put_state.h"
 
 struct across_state;
 
 struct across_left {
-	uint64_t durable;            /* 0: from the beginning */
+	uint64_t durable;            /* from 0 on; 0: from the beginning */
+	struct put_state there;      /* all of it */
 	bool has_no_ids;             /* the target knows no such thing: it cannot be resumed */
+	bool has_no_digest;          /* the source has none, and so nothing can be gone on with */
 	bool by_target;              /* of a failure: it was there */
-	uint8_t digest[DIGEST_SIZE]; /* of the whole file at the source, unless durable is 0 */
+	uint8_t digest[DIGEST_SIZE]; /* of the whole file at the source, if anything is there */
 };
 
 struct across_state_options {
@@ -35,6 +38,7 @@ struct across_state_options {
 	const char *id, *etag;
 	uint64_t size;
 	bool forget;   /* what was left is not to be used, and removed */
+	bool pieces;   /* what is there behind a gap is of use */
 	bool finished; /* the file may be in its place by an earlier attempt of ours */
 	/* Once, last; across_state_free() inside or after. */
 	void (*ended)(void *cookie, const struct across_left *, const struct err *);

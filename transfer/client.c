@@ -167,6 +167,13 @@ struct transfer *transfer_create(
 	return t;
 }
 
+struct across_place transfer_target(const struct transfer *t)
+{
+	return t->to_sandbox[0] != '\0'
+	    ? (struct across_place){ .sandbox = t->to_sandbox, .path = t->local }
+	    : (struct across_place){ .sandbox = t->sandbox, .path = t->remote };
+}
+
 int transfer_call(
     struct transfer *t, const char *path, const struct framed_ops *ops, struct err *err)
 {

@@ -1,10 +1,18 @@
 /*
  * The client's copy from one sandbox to another: [compare] and copy, a file once more when
  * the way broke, or what was there of it turned out to be another's.
+ *
+ *	copy: what is there? -> send it, put it in its place
+ *	           | several streams        ^
+ *	           '-------> pieces --------' copy again, of what is durable
  */
 #include <string.h>
 
+#include "transfer/across_state.h"
 #include "transfer/client_transfer.h"
+#include "transfer/put_pieces.h"
+
+static void start_again(struct transfer *);
 
 static void moved(void *cookie, uint64_t bytes, uint64_t total)
 {
@@ -19,35 +27,93 @@ static void report(void *cookie, const Towline__V1__TreeReport *r)
 	transfer_take_report(cookie, r);
 }
 
-static void ended(void *cookie, const struct across_result *r, const struct err *err)
+/* In several streams. */
+
+static bool cede(void *cookie, const struct across_file *file)
 {
 	struct transfer *t = cookie;
 	struct transfer_put *p = &t->put;
+	const struct across_left *left = file->left;
 
+	if (left->has_no_digest || p->in_pieces)
+		return false;
+	if (ranges_bytes(&left->there.durable) > ranges_bytes(&p->durable))
+		p->until_ms = 0;
+	memcpy(p->id, file->id, PUT_ID_SIZE);
+	memcpy(p->etag, file->etag, strlen(file->etag) + 1);
+	p->st = (struct stat){ .st_size = (off_t)file->size, .st_mode = S_IFREG | file->mode };
+	p->durable = left->there.durable;
+	p->promises = p->durable.count > 0;
+	memcpy(p->promised, left->digest, DIGEST_SIZE);
+	t->result.resumed = ranges_bytes(&p->durable);
+	transfer_note_state(t, &left->there);
+	return put_pieces_are_wanted(t);
+}
+
+/* It is put in its place. A failure of the source is told as one of what it was asked for. */
+static void after_pieces(struct transfer *t, const struct err *why, bool refused)
+{
+	struct transfer_put *p = &t->put;
+	struct err err = *why;
+
+	put_pieces_free(p->pieces);
+	p->pieces = NULL;
+	p->by_target = p->refused = refused;
+	p->asking = p->matched = !refused;
+	if (err.code == GRPC_OK) {
+		p->in_pieces = true;
+		p->compared = p->durable.count == 0 && !p->whole;
+		start_again(t);
+		return;
+	}
+	if (refused)
+		err_wrap(&err, "%s", t->to_sandbox);
+	t->err = err;
+	put_pieces_failed(t);
+	transfer_check_done(t);
+}
+
+static void note_result(struct transfer *t, const struct across_result *r)
+{
 	t->result.bytes = r->bytes;
 	t->result.wire_bytes += r->wire;
 	t->result.entries = r->entries;
 	t->result.files = r->files;
-	t->result.resumed = r->resumed;
+	if (t->put.writer == 0)
+		t->result.resumed = r->resumed;
 	t->result.has_digest = r->has_digest;
 	memcpy(t->result.digest, r->digest, DIGEST_SIZE);
-	if (t->err.code == GRPC_OK)
-		t->err = *err;
+}
+
+static void ended(void *cookie, const struct across_result *r, const struct err *err)
+{
+	struct transfer *t = cookie;
+	struct transfer_put *p = &t->put;
+	struct err why = *err;
+	bool ceded = r->ceded;
+
+	note_result(t, r);
 	if (r->resumed > p->from)
 		p->until_ms = 0; /* the attempts before this one have brought something */
 	p->from = r->resumed;
 	p->taken = p->taken || r->taken;
 	p->resumable = p->resumable || r->resumable;
-	p->by_target = r->by_target;
+	p->by_target = p->refused = r->by_target;
 	p->asking = r->asking;
 	p->matched = r->matched;
 	across_free(t->across);
 	t->across = NULL;
+	if (ceded)
+		put_pieces_start(t, after_pieces, &why);
+	if (t->err.code == GRPC_OK)
+		t->err = why;
 	transfer_check_done(t);
 }
 
 static int copy(struct transfer *t, const char *const *exclude, struct err *err)
 {
+	const struct transfer_put *p = &t->put;
+	bool has_all = p->in_pieces && (p->compared || p->promises);
 	struct across_options o = {
 		.client = t->client,
 		.from = { .sandbox = t->sandbox, .path = t->remote },
@@ -61,6 +127,10 @@ static int copy(struct transfer *t, const char *const *exclude, struct err *err)
 		.forget = t->put.forget,
 		.finished = t->put.tried,
 		.resumable = RESUMABLE_SIZE,
+		.durable = { .id = has_all ? p->id : NULL,
+		    .writer = p->compared ? p->writer : 0,
+		    .digest = p->promised },
+		.cede = t->streams > 1 ? cede : NULL,
 		.moved = moved,
 		.report = report,
 		.ended = ended,
@@ -130,15 +200,17 @@ static uint64_t worth_ms(const struct transfer *t)
 static bool try_again(struct transfer *t)
 {
 	struct transfer_put *p = &t->put;
-	bool anew = is_another_file(t) && p->restarts++ < RESTARTS_MAX;
+	bool otherwise = put_pieces_go_another_way(t);
+	bool anew = !otherwise && is_another_file(t) && p->restarts++ < RESTARTS_MAX;
 
-	if (!anew && !transfer_try_later(t, worth_ms(t), on_again))
+	if (!otherwise && !anew && !transfer_try_later(t, worth_ms(t), on_again))
 		return false;
 	err_clear(&t->err);
 	p->tried = true;
+	p->in_pieces = p->compared = p->promises = p->refused = false;
 	p->forget = anew && p->by_target;
 	p->forgot = p->forgot || p->forget;
-	if (anew)
+	if (anew || otherwise)
 		start_again(t);
 	return true;
 }

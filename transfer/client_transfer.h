@@ -8,8 +8,10 @@
 #include "towline/v1/files.pb-c.h"
 #include "transfer/across.h"
 #include "transfer/client.h"
+#include "transfer/etag.h"
 #include "transfer/fetch.h"
 #include "transfer/flow.h"
+#include "transfer/put_state.h"
 #include "transfer/tree/twins.h"
 #include "transfer/ranges.h"
 
@@ -51,6 +53,8 @@ struct transfer_put {
 	bool tried;
 
 	/* Of a copy between sandboxes. */
+	char etag[ETAG_SIZE]; /* of the source's file, while it goes in pieces */
+	bool in_pieces;       /* all has gone so, and nothing has failed since */
 	bool resumable;
 	bool by_target;    /* it failed there */
 	bool matched;      /* what was asked for had to be as it had been told to be */
@@ -113,6 +117,9 @@ struct transfer {
 struct transfer *transfer_create(struct loop *, const struct transfer_request *, struct err *);
 void transfer_free_unstarted(struct transfer *);
 
+/* Where what goes up is to be. */
+struct across_place transfer_target(const struct transfer *);
+
 int transfer_call(struct transfer *, const char *path, const struct framed_ops *, struct err *);
 
 /* The first message of an upload; with ${piece} of that alone. */
@@ -125,8 +132,9 @@ struct rpc_unary *transfer_query(struct transfer *, struct rpc_client *,
     struct err *);
 
 /* What the answer says: put.knows_pieces or put.knows_none, and what is durable. False: nothing
- * of this file. */
+ * of this file. The former alone of what was read elsewhere. */
 bool transfer_read_state(struct transfer *, const uint8_t *reply, size_t len, struct ranges *);
+void transfer_note_state(struct transfer *, const struct put_state *);
 
 /* Whether the local file is as it was at first (ABORTED); on a worker. */
 int transfer_check_unchanged(struct transfer *, struct err *);

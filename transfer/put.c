@@ -236,19 +236,6 @@ static int start_call(struct transfer *t, struct err *err)
 	return is_file(t) ? start_file(t, &env, err) : start_stream(t, &env, err);
 }
 
-/* What a supervisor that knows no pieces says of them: it takes each for an upload that goes
- * on from its offset to the end of the file. It may have other reasons; so QueryUpload is
- * asked, whose answer shows it. */
-static void note_doubt(struct transfer *t)
-{
-	struct transfer_put *p = &t->put;
-
-	if (p->refused && !p->knows_pieces &&
-	    (t->err.code == GRPC_ABORTED || t->err.code == GRPC_OUT_OF_RANGE ||
-		t->err.code == GRPC_DATA_LOSS))
-		p->doubtful = true;
-}
-
 static void promised(struct job *job)
 {
 	struct transfer *t = (struct transfer *)job;
@@ -316,7 +303,7 @@ static void after_pieces(struct transfer *t, const struct err *why, bool refused
 		if (t->err.code == GRPC_OK)
 			t->err = err;
 		t->put.refused = refused;
-		note_doubt(t);
+		put_pieces_failed(t);
 		transfer_check_done(t);
 		return;
 	}
@@ -595,18 +582,7 @@ static bool is_other_way(struct transfer *t)
 	}
 	if (t->err.code == GRPC_DATA_LOSS && p->promises && p->restarts++ == 0)
 		return true; /* what was there was damaged, and is gone */
-	if (p->writer == 0)
-		return false;
-	if ((t->err.code == GRPC_OUT_OF_RANGE || (t->err.code == GRPC_DATA_LOSS && p->doubtful)) &&
-	    !p->one_stream) {
-		p->one_stream = true;
-		return true;
-	}
-	if (t->err.code == GRPC_FAILED_PRECONDITION && p->compared) {
-		p->whole = true;
-		return true;
-	}
-	return false;
+	return put_pieces_go_another_way(t);
 }
 
 static bool try_again(struct transfer *t)

@@ -16,8 +16,8 @@ struct metadata {
 
 static void name_target(struct metadata *d, struct transfer *t)
 {
-	d->m.sandbox = t->sandbox;
-	d->m.remote_path = t->remote;
+	d->m.sandbox = (char *)transfer_target(t).sandbox;
+	d->m.remote_path = (char *)transfer_target(t).path;
 	d->m.workspace_scope = scope_of_workspace(&d->scope, t->workspace);
 }
 

@@ -204,7 +204,7 @@ static void go_on(struct put_pieces *p)
 		return;
 	if (p->err.code == GRPC_OK && ranges_gap(&p->done, p->size, &gap))
 		err_set(&p->err, GRPC_RESOURCE_EXHAUSTED,
-		    "%s: what is there of it has too many gaps", p->transfer->remote);
+		    "%s: what is there of it has too many gaps", transfer_target(p->transfer).path);
 	put_pieces_moved(p);
 	p->over(p->transfer, &p->err, p->refused);
 }
@@ -222,6 +222,37 @@ bool put_pieces_are_wanted(const struct transfer *t)
 	return t->streams > 1 && p->id[0] != '\0' && !p->one_stream &&
 	    size - ranges_bytes(&p->durable) >= 2 * PUT_PIECE_MIN &&
 	    ranges_gap(&p->durable, size, &gap);
+}
+
+/* What a supervisor that knows no pieces says of them: it takes each for an upload that goes
+ * on from its offset to the end of the file. It may have other reasons; so QueryUpload is
+ * asked, whose answer shows it. */
+void put_pieces_failed(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+
+	if (p->refused && !p->knows_pieces &&
+	    (t->err.code == GRPC_ABORTED || t->err.code == GRPC_OUT_OF_RANGE ||
+		t->err.code == GRPC_DATA_LOSS))
+		p->doubtful = true;
+}
+
+bool put_pieces_go_another_way(struct transfer *t)
+{
+	struct transfer_put *p = &t->put;
+
+	if (!p->refused || p->writer == 0)
+		return false;
+	if ((t->err.code == GRPC_OUT_OF_RANGE || (t->err.code == GRPC_DATA_LOSS && p->doubtful)) &&
+	    !p->one_stream) {
+		p->one_stream = true;
+		return true;
+	}
+	if (t->err.code == GRPC_FAILED_PRECONDITION && p->compared) {
+		p->whole = true;
+		return true;
+	}
+	return false;
 }
 
 int put_pieces_start(struct transfer *t,

@@ -1,4 +1,5 @@
-/* How much of an upload is there: of one stream as of several. */
+#include "transfer/put_state.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -18,9 +19,9 @@ struct rpc_unary *transfer_query(struct transfer *t, struct rpc_client *client,
 	Openshell__Datamodel__V1__WorkspaceSelector scope;
 	size_t len;
 
-	m.sandbox = t->sandbox;
+	m.sandbox = (char *)transfer_target(t).sandbox;
 	m.upload_id = t->put.id;
-	m.remote_path = t->remote;
+	m.remote_path = (char *)transfer_target(t).path;
 	m.workspace_scope = scope_of_workspace(&scope, t->workspace);
 	raw_path_give(&m);
 	uint8_t *packed = codec_pack_new(&m.base, &len);
@@ -34,13 +35,8 @@ struct rpc_unary *transfer_query(struct transfer *t, struct rpc_client *client,
 	return query;
 }
 
-static bool read_ranges(
-    struct transfer_put *p, const Towline__V1__QueryUploadResponse *r, struct ranges *durable)
+static void read_ranges(const Towline__V1__QueryUploadResponse *r, struct ranges *durable)
 {
-	/* What was complete before we began says nothing about what is there now. */
-	if (r->size_bytes != (uint64_t)p->st.st_size || r->durable_bytes > r->size_bytes ||
-	    (r->complete && !p->tried))
-		return false;
 	ranges_add(durable, (struct range){ 0, r->durable_bytes });
 	for (size_t i = 0; i < r->n_durable_ranges; i++) {
 		const Towline__V1__ByteRange *b = r->durable_ranges[i];
@@ -48,22 +44,45 @@ static bool read_ranges(
 		if (b->offset <= r->size_bytes && b->bytes <= r->size_bytes - b->offset)
 			ranges_add(durable, (struct range){ b->offset, b->offset + b->bytes });
 	}
-	return true;
+}
+
+bool put_state_read(
+    struct put_state *s, const uint8_t *reply, size_t len, uint64_t size, bool finished)
+{
+	enum guard_result why;
+	Towline__V1__QueryUploadResponse *r =
+	    codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
+
+	*s = (struct put_state){ 0 };
+	/* What was complete before we began says nothing about what is there now. */
+	bool is_sound = r != NULL && r->size_bytes == size && r->durable_bytes <= size &&
+	    (!r->complete || finished);
+	if (is_sound)
+		read_ranges(r, &s->durable);
+	if (r != NULL && !r->complete && (r->durable_bytes > 0 || r->n_durable_ranges > 0)) {
+		s->knows_pieces = r->n_durable_ranges > 0;
+		s->knows_none = r->n_durable_ranges == 0;
+	}
+	codec_free(r);
+	return is_sound;
+}
+
+void transfer_note_state(struct transfer *t, const struct put_state *s)
+{
+	if (s->knows_pieces || s->knows_none) {
+		t->put.knows_pieces = s->knows_pieces;
+		t->put.knows_none = s->knows_none;
+	}
 }
 
 bool transfer_read_state(
     struct transfer *t, const uint8_t *reply, size_t len, struct ranges *durable)
 {
-	enum guard_result why;
-	Towline__V1__QueryUploadResponse *r =
-	    codec_unpack(&towline__v1__query_upload_response__descriptor, reply, len, &why);
-	bool is_sound = r != NULL && read_ranges(&t->put, r, durable);
+	struct put_state s;
+	bool is_sound = put_state_read(&s, reply, len, (uint64_t)t->put.st.st_size, t->put.tried);
 
-	if (r != NULL && !r->complete && (r->durable_bytes > 0 || r->n_durable_ranges > 0)) {
-		t->put.knows_pieces = r->n_durable_ranges > 0;
-		t->put.knows_none = r->n_durable_ranges == 0;
-	}
-	codec_free(r);
+	transfer_note_state(t, &s);
+	*durable = s.durable;
 	return is_sound;
 }
 

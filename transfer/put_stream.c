@@ -9,6 +9,29 @@
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
 
+static bool is_from_sandbox(const struct put_stream *s)
+{
+	return s->transfer->to_sandbox[0] != '\0';
+}
+
+static void pass_over(struct put_stream *s)
+{
+	s->transfer->result.wire_bytes += pass_bytes(s->pass);
+	pass_digest(s->pass, s->digest);
+	pass_free(s->pass);
+	s->pass = NULL;
+}
+
+static void stop_flow(struct put_stream *s, const struct err *why)
+{
+	if (s->out != NULL)
+		outflow_stop(s->out);
+	if (s->pass == NULL)
+		return;
+	pass_stop(s->pass, why);
+	pass_over(s);
+}
+
 /* The first thing that went wrong. */
 static void fail(struct put_stream *s, const struct err *why, bool refused, bool of_way)
 {
@@ -17,8 +40,7 @@ static void fail(struct put_stream *s, const struct err *why, bool refused, bool
 		s->refused = refused;
 		s->of_way = of_way;
 	}
-	if (s->out != NULL)
-		outflow_stop(s->out);
+	stop_flow(s, why);
 	put_pieces_changed(s->all);
 }
 
@@ -42,18 +64,53 @@ static void flow_ended(void *cookie, const struct err *err)
 	put_pieces_changed(s->all);
 }
 
+/* What is to come is the piece, of the file that was told of. */
+static void pass_header(void *cookie, const Openshell__V1__DownloadFileHeader *h)
+{
+	struct put_stream *s = cookie;
+	struct err err;
+
+	if (!h->is_archive && h->size_bytes == s->piece.end - s->piece.begin &&
+	    strcmp(h->etag, s->transfer->put.etag) == 0)
+		return;
+	err_set(&err, GRPC_FAILED_PRECONDITION, "%s: %s is another file now", s->transfer->sandbox,
+	    s->transfer->remote);
+	fail(s, &err, false, false);
+}
+
+/* Without all of it the call is not ended, and so the piece not answered. Cancelled without a
+ * status: as in call_closed(). */
+static void pass_ended(void *cookie, bool whole, const struct err *status)
+{
+	struct put_stream *s = cookie;
+	struct framed *call = s->call;
+	struct err err = *status;
+
+	pass_over(s);
+	if (whole && call != NULL) {
+		framed_end(call);
+	} else if (!whole) {
+		s->call = NULL;
+		if (call != NULL)
+			framed_cancel(call, &err);
+		fail(s, &err, false, err.code == GRPC_UNAVAILABLE || err.code == GRPC_CANCELLED);
+	}
+	put_pieces_changed(s->all);
+}
+
 /* What the sandbox has stored is what we have sent, or the upload has failed. */
 static void check_answer(struct put_stream *s, const Openshell__V1__UploadFileResponse *r)
 {
 	struct err err;
 
-	s->answered = s->out == NULL && r->bytes_written == s->piece.end - s->piece.begin &&
-	    r->digest != NULL && r->digest->value.len == DIGEST_SIZE &&
+	s->answered = s->out == NULL && s->pass == NULL &&
+	    r->bytes_written == s->piece.end - s->piece.begin && r->digest != NULL &&
+	    r->digest->value.len == DIGEST_SIZE &&
 	    memcmp(r->digest->value.data, s->digest, DIGEST_SIZE) == 0;
 	if (s->answered)
 		return;
 	err_set(&err, GRPC_DATA_LOSS, "%s: what the sandbox has stored is not what was sent",
-	    s->transfer->remote);
+	    transfer_target(s->transfer).path);
 	fail(s, &err, false, false);
 }
 
@@ -85,7 +142,7 @@ static void call_end(void *cookie, const struct err *status)
 		    status->code == GRPC_UNAVAILABLE || (status->code == GRPC_ABORTED && s->again));
 	} else if (!s->answered) {
 		err_set(&err, GRPC_INTERNAL, "%s: the sandbox did not say that it has stored it",
-		    s->transfer->remote);
+		    transfer_target(s->transfer).path);
 		fail(s, &err, false, false);
 	}
 }
@@ -98,6 +155,8 @@ static void call_sent(void *cookie, size_t bytes)
 	put_pieces_moved(s->all);
 	if (s->out != NULL)
 		outflow_sent(s->out, bytes);
+	if (s->pass != NULL)
+		pass_sent(s->pass, bytes);
 }
 
 static void call_opened(void *cookie)
@@ -114,8 +173,8 @@ static void call_closed(void *cookie, const struct err *why)
 	s->call = NULL;
 	if (err.code != GRPC_OK && !s->answered)
 		fail(s, &err, true, err.code == GRPC_UNAVAILABLE || err.code == GRPC_CANCELLED);
-	else if (s->out != NULL)
-		outflow_stop(s->out);
+	else
+		stop_flow(s, &err);
 	put_pieces_changed(s->all);
 }
 
@@ -127,7 +186,7 @@ static const struct framed_ops call_ops = {
 	.opened = call_opened,
 };
 
-static int start_flow(struct put_stream *s, struct err *err)
+static int start_file(struct put_stream *s, struct err *err)
 {
 	struct transfer *t = s->transfer;
 	struct flow_env env = {
@@ -144,6 +203,28 @@ static int start_flow(struct put_stream *s, struct err *err)
 		return 0;
 	close(fd);
 	return -1;
+}
+
+static int start_pass(struct put_stream *s, struct rpc_client *client, struct err *err)
+{
+	const struct transfer *t = s->transfer;
+	struct pass_options o = {
+		.client = client,
+		.from = { .sandbox = t->sandbox, .path = t->remote },
+		.workspace = t->workspace,
+		.etag = t->put.etag,
+		.offset = s->piece.begin,
+		.length = s->piece.end - s->piece.begin,
+		.header = pass_header,
+		.ended = pass_ended,
+		.cookie = s,
+	};
+
+	s->pass = pass_start(&o, err);
+	if (s->pass == NULL)
+		return -1;
+	pass_onto(s->pass, s->call);
+	return 0;
 }
 
 /* Of its own, if there may be several; the one before may have ended. */
@@ -167,7 +248,7 @@ static int make_call(struct put_stream *s, struct err *err)
 	if (s->call == NULL)
 		return -1;
 	if (transfer_send_metadata(s->transfer, s->call, &s->piece, err) == 0 &&
-	    start_flow(s, err) == 0)
+	    (is_from_sandbox(s) ? start_pass(s, client, err) : start_file(s, err)) == 0)
 		return 0;
 	framed_cancel(s->call, err);
 	s->call = NULL;
@@ -191,8 +272,8 @@ int put_stream_start(struct put_stream *s, struct range piece)
 
 bool put_stream_is_still(const struct put_stream *s)
 {
-	return s->call == NULL && s->out == NULL && s->query == NULL && !s->looking &&
-	    (s->timer == NULL || !timer_is_running(s->timer));
+	return s->call == NULL && s->out == NULL && s->pass == NULL && s->query == NULL &&
+	    !s->looking && (s->timer == NULL || !timer_is_running(s->timer));
 }
 
 void put_stream_stop(struct put_stream *s, const struct err *why)
@@ -204,8 +285,7 @@ void put_stream_stop(struct put_stream *s, const struct err *why)
 	s->call = NULL;
 	if (call != NULL)
 		framed_cancel(call, why);
-	if (s->out != NULL)
-		outflow_stop(s->out);
+	stop_flow(s, why);
 	if (s->query != NULL)
 		rpc_unary_cancel(s->query);
 	s->query = NULL;
@@ -217,6 +297,8 @@ void put_stream_free(struct put_stream *s)
 {
 	timer_free(s->timer);
 	s->timer = NULL;
+	pass_free(s->pass);
+	s->pass = NULL;
 }
 
 /* Another attempt: what is durable of the piece is not sent again. */
@@ -227,7 +309,7 @@ static void go_on(struct put_stream *s, const struct ranges *durable)
 
 	if (put_pieces_take_state(s, durable) != 0) {
 		err_set(&err, GRPC_UNAVAILABLE, "%s: what had been durable of it is gone",
-		    s->transfer->remote);
+		    transfer_target(s->transfer).path);
 		fail(s, &err, true, false);
 	} else if (s->piece.begin == s->piece.end) {
 		s->answered = true;
@@ -252,6 +334,17 @@ static void query_done(void *cookie, const uint8_t *reply, size_t len, const str
 		    err->code == GRPC_UNAVAILABLE || err->code == GRPC_FAILED_PRECONDITION);
 }
 
+static void ask(struct put_stream *s)
+{
+	struct err err = { 0 };
+	struct rpc_client *client = client_of(s, &err);
+
+	if (client != NULL)
+		s->query = transfer_query(s->transfer, client, query_done, s, &err);
+	if (s->query == NULL)
+		fail(s, &err, err.code == GRPC_UNAVAILABLE, err.code == GRPC_UNAVAILABLE);
+}
+
 static void run_look(struct job *job)
 {
 	struct put_stream *s = (struct put_stream *)job;
@@ -262,22 +355,15 @@ static void run_look(struct job *job)
 static void after_look(struct job *job)
 {
 	struct put_stream *s = (struct put_stream *)job;
-	struct err err = { 0 };
-	struct rpc_client *client;
 
 	s->looking = false;
 	put_pieces_changed(s->all);
 	if (s->err.code != GRPC_OK) /* stopped */
 		return;
-	if (s->look_err.code != GRPC_OK) {
+	if (s->look_err.code != GRPC_OK)
 		fail(s, &s->look_err, false, false);
-		return;
-	}
-	client = client_of(s, &err);
-	if (client != NULL)
-		s->query = transfer_query(s->transfer, client, query_done, s, &err);
-	if (s->query == NULL)
-		fail(s, &err, err.code == GRPC_UNAVAILABLE, err.code == GRPC_UNAVAILABLE);
+	else
+		ask(s);
 }
 
 static void on_rested(void *cookie)
@@ -288,6 +374,10 @@ static void on_rested(void *cookie)
 	err_clear(&s->err);
 	err_clear(&s->look_err);
 	s->refused = s->of_way = false;
+	if (is_from_sandbox(s)) {
+		ask(s);
+		return;
+	}
 	s->job.run = run_look;
 	s->job.done = after_look;
 	s->looking = true;

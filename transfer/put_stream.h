@@ -3,8 +3,11 @@
  * put_stream.c share it. Private to the room; on the loop.
  *
  *	call, flow --answered--> over
- *	     | the way broke
+ *	     | the way broke, here or to the sandbox that the file is in
  *	rest -> look at the file -> ask what is durable -> call, flow: the rest of the piece
+ *
+ * The flow is of a file here, or the pass of one in another sandbox, whose etag is looked at
+ * by each call.
  *
  * What concerns the way alone is tried again by the stream, while the others go on; what
  * concerns the upload ends all (put_pieces.c).
@@ -13,6 +16,7 @@
 #define TRANSFER_PUT_STREAM_H
 
 #include "transfer/client_transfer.h"
+#include "transfer/pass.h"
 
 struct put_stream {
 	struct job job; /* first; with the workers while ${looking} */
@@ -22,7 +26,8 @@ struct put_stream {
 	bool active; /* it has a piece that is neither durable nor given up */
 	struct range piece;
 	struct framed *call; /* NULL: over */
-	struct outflow *out; /* NULL: over */
+	struct outflow *out; /* what is sent, of the file here; NULL: over */
+	struct pass *pass;   /* or of one in a sandbox; likewise */
 	bool answered;       /* and the answer is that it has come as it was sent */
 	uint64_t sent;
 	uint8_t digest[DIGEST_SIZE];
