@@ -7,11 +7,12 @@
 #include "base/text.h"
 #include "openshell/v1/openshell.pb-c.h"
 #include "proto/codec.h"
+#include "proto/scope.h"
 #include "relay/framed.h"
 #include "transfer/across_state.h"
+#include "transfer/ask.h"
 #include "transfer/etag.h"
 #include "transfer/pass.h"
-#include "transfer/raw_path.h"
 
 #define ID_SIZE (2 * DIGEST_SIZE + 1)
 
@@ -214,29 +215,6 @@ static const struct framed_ops put_ops = {
 	.opened = call_opened,
 };
 
-/* ${named} is what in it has paths. */
-static int send_message(struct framed *call, const void *m, void *named, struct err *err)
-{
-	size_t len;
-	uint8_t *packed = raw_path_pack(m, named, &len);
-
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	int r = framed_send(call, packed, len);
-	free(packed);
-	return r == 0 ? 0 : err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
-}
-
-static Openshell__Datamodel__V1__WorkspaceSelector scope_of(const struct across *a)
-{
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
-
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = (char *)a->opt.workspace;
-	return scope;
-}
-
 /* As the source has it. */
 static void describe(const struct across *a, Openshell__V1__UploadFileMetadata *m,
     Google__Protobuf__Timestamp *mtime)
@@ -273,7 +251,7 @@ static int begin_put(struct across *a, struct err *err)
 {
 	Openshell__V1__UploadFileRequest q = OPENSHELL__V1__UPLOAD_FILE_REQUEST__INIT;
 	Openshell__V1__UploadFileMetadata m = OPENSHELL__V1__UPLOAD_FILE_METADATA__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope = scope_of(a);
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 	Google__Protobuf__Timestamp mtime = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
 	Towline__V1__Digest digest = TOWLINE__V1__DIGEST__INIT;
 	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/UploadFile" };
@@ -281,8 +259,7 @@ static int begin_put(struct across *a, struct err *err)
 	m.sandbox = (char *)a->opt.to.sandbox;
 	m.remote_path = (char *)a->opt.to.path;
 	m.is_archive = m.size_unknown = a->opt.tree;
-	if (a->opt.workspace[0] != '\0')
-		m.workspace_scope = &scope;
+	m.workspace_scope = scope_of_workspace(&scope, a->opt.workspace);
 	if (!a->opt.tree)
 		describe(a, &m, &mtime);
 	if (a->left.durable > 0)
@@ -295,7 +272,7 @@ static int begin_put(struct across *a, struct err *err)
 	if (a->put == NULL)
 		return -1;
 	pass_onto(a->pass, a->put);
-	return send_message(a->put, &q, &m, err);
+	return ask_more(a->put, &q, &m, err);
 }
 
 /* From the source. */

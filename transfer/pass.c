@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "proto/codec.h"
-#include "transfer/raw_path.h"
+#include "proto/scope.h"
+#include "transfer/ask.h"
 
 struct pass {
 	struct pass_options opt;
@@ -202,16 +203,13 @@ static const struct framed_ops get_ops = {
 
 /* The beginning. */
 
-static uint8_t *pack_request(const struct pass_options *o, size_t *len)
+static int request(struct pass *p, struct err *err)
 {
+	const struct pass_options *o = &p->opt;
 	Openshell__V1__DownloadFileRequest q = OPENSHELL__V1__DOWNLOAD_FILE_REQUEST__INIT;
-	Openshell__Datamodel__V1__WorkspaceSelector scope =
-	    OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__INIT;
+	Openshell__Datamodel__V1__WorkspaceSelector scope;
 
-	scope.selection_case = OPENSHELL__DATAMODEL__V1__WORKSPACE_SELECTOR__SELECTION_WORKSPACE;
-	scope.workspace = (char *)o->workspace;
-	if (o->workspace[0] != '\0')
-		q.workspace_scope = &scope;
+	q.workspace_scope = scope_of_workspace(&scope, o->workspace);
 	q.sandbox = (char *)o->from.sandbox;
 	q.remote_path = (char *)o->from.path;
 	q.as_archive = o->tree;
@@ -224,30 +222,12 @@ static uint8_t *pack_request(const struct pass_options *o, size_t *len)
 		q.if_match = (char *)o->etag;
 	q.offset = o->offset;
 	q.length = o->length;
-	return raw_path_pack(&q, &q, len);
-}
-
-static int call(struct pass *p, struct err *err)
-{
-	struct rpc_client_call c = { .path = "/openshell.v1.OpenShell/DownloadFile" };
-	size_t len;
-	uint8_t *packed = pack_request(&p->opt, &len);
-
-	if (packed == NULL)
-		return err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-	p->get = framed_call(p->opt.client, &c, NULL, &get_ops, p, err);
-	int r = p->get != NULL ? framed_send(p->get, packed, len) : 0;
-	free(packed);
-	if (p->get == NULL)
-		return -1;
-	if (r != 0)
-		return err_set(err, GRPC_UNAVAILABLE, "the call takes no request");
-	framed_end(p->get);
-	return 0;
+	return ask(p->get, &q, err);
 }
 
 struct pass *pass_start(const struct pass_options *opt, struct err *err)
 {
+	struct rpc_client_call call = { .path = "/openshell.v1.OpenShell/DownloadFile" };
 	struct pass *p = calloc(1, sizeof(*p));
 
 	if (p == NULL || (p->digest = digest_create()) == NULL) {
@@ -256,7 +236,8 @@ struct pass *pass_start(const struct pass_options *opt, struct err *err)
 		return NULL;
 	}
 	p->opt = *opt;
-	if (call(p, err) == 0)
+	p->get = framed_call(opt->client, &call, NULL, &get_ops, p, err);
+	if (p->get != NULL && request(p, err) == 0)
 		return p;
 	pass_free(p);
 	return NULL;
