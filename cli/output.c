@@ -7,8 +7,8 @@
 
 #include "base/text.h"
 
-#define CELL_MAX ((size_t)4 << 10)
-#define GAP      2 /* columns between columns */
+#define CELL_MAX ((size_t)64 << 10) /* bytes; a longer cell is cut */
+#define GAP      2                  /* columns between columns */
 
 void output_table_init(struct output_table *t, size_t columns)
 {
@@ -40,11 +40,15 @@ static bool make_room(struct output_table *t)
 void output_table_add(struct output_table *t, const char *cell)
 {
 	struct text plain;
+	size_t len;
 
-	text_init(&plain, CELL_MAX);
+	text_init(&plain, 4 * CELL_MAX + 4); /* a byte may become \xNN */
 	if (cell == NULL || cell[0] == '\0')
 		cell = "-";
-	text_add_plain(&plain, cell, strlen(cell));
+	len = strlen(cell);
+	text_add_plain(&plain, cell, len < CELL_MAX ? len : CELL_MAX);
+	if (len > CELL_MAX)
+		text_add(&plain, "...", 3);
 	if (plain.failed || !make_room(t)) {
 		t->failed = true;
 		text_free(&plain);

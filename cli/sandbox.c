@@ -8,6 +8,7 @@
 #include "proto/codec.h"
 
 #define PHASE_PREFIX "SANDBOX_PHASE_"
+#define LABELS_MAX   ((size_t)64 << 10) /* bytes; a gateway takes a third of it */
 
 char *sandbox_choose(struct session *s, const char *given, struct err *err)
 {
@@ -159,7 +160,7 @@ static void add_lines(struct output_table *t, const Openshell__V1__Sandbox *s)
 	add_line(t, "workspace", meta->workspace);
 	add_line(t, "phase", sandbox_phase(s));
 	add_line(t, "created", created);
-	text_init(&labels, 4096);
+	text_init(&labels, LABELS_MAX);
 	for (size_t i = 0; i < meta->n_labels; i++)
 		text_addf(&labels, "%s%s=%s", i > 0 ? "," : "", meta->labels[i]->key,
 		    meta->labels[i]->value);

@@ -35,6 +35,14 @@ def test_tables(box):
     assert [line.split()[0] for line in got.splitlines()][:6] == ["name", "id", "workspace", "phase", "created", "labels"]
 
 
+def test_as_many_labels_as_there_may_be(box):
+    labels = {f"{n:02}" + "k" * 251: "v" * 63 for n in range(64)}
+    box.gateway.create("labelled", labels=labels, wait=False)
+    shown = dict(line.split(maxsplit=1) for line in box("sandbox", "get", "labelled").out.splitlines())["labels"]
+    assert dict(pair.split("=") for pair in shown.split(",")) == labels
+    assert box("-o", "json", "sandbox", "get", "labelled").json["labels"] == labels
+
+
 def test_json(box):
     made = box("-o", "json", "sandbox", "create", "-n", "j", "-l", "team=red", "-l", "tier=1").json
     assert made["name"] == "j" and made["phase"] == "READY" and made["labels"] == {"team": "red", "tier": "1"}

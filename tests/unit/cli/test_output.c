@@ -75,6 +75,29 @@ static void test_control_characters(void **state)
 	output_table_free(&t);
 }
 
+/* Whoever sent it: it is shown as far as it goes. */
+static void test_long_cells(void **state)
+{
+	const size_t most = (size_t)64 << 10;
+	struct output_table t;
+	char *cell = malloc(most + 2), *text;
+
+	(void)state;
+	assert_non_null(cell);
+	for (size_t more = 0; more < 2; more++) {
+		memset(cell, '\n', most + more);
+		cell[most + more] = '\0';
+		output_table_init(&t, 1);
+		output_table_add(&t, cell);
+		text = print_table(&t);
+		assert_int_equal(strlen(text), 4 * most + (more > 0 ? 3 : 0) + 1);
+		assert_string_equal(text + strlen(text) - 5, more > 0 ? "a...\n" : "\\x0a\n");
+		free(text);
+		output_table_free(&t);
+	}
+	free(cell);
+}
+
 static void test_many_rows(void **state)
 {
 	struct output_table t;
@@ -156,6 +179,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_control_characters, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_cells, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_rows, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
