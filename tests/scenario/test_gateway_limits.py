@@ -63,6 +63,16 @@ def test_watches(silent):
     assert health(silent).status == pb.SERVICE_STATUS_HEALTHY
 
 
+def pages_of(method, request):
+    """Each as long as it may be."""
+    token = None
+    while token != "":
+        page = method(request(page_size=1000, page_token=token), timeout=10)
+        assert page.ByteSize() <= 3 * MIB + KIB
+        yield page
+        token = page.next_page_token
+
+
 def test_answers_of_long_lists(silent):
     """A page of a list ends before its answer has more than 3 MiB, though more were asked for."""
     names = [f"box-{n}" for n in range(10)]
@@ -71,13 +81,19 @@ def test_answers_of_long_lists(silent):
         request = pb.CreateSandboxRequest(name=name, annotations={"note": "n" * (250 * KIB)})
         request.spec.environment.update(environment)
         silent.stub.CreateSandbox(request, timeout=10)
-    seen, token, pages = [], "", 0
-    while token or not pages:
-        page = silent.stub.ListSandboxes(pb.ListSandboxesRequest(page_size=1000, page_token=token), timeout=10)
-        assert page.sandboxes and page.ByteSize() <= 3 * MIB + KIB
-        seen += [sandbox.metadata.name for sandbox in page.sandboxes]
-        token, pages = page.next_page_token, pages + 1
-    assert sorted(seen) == names and pages == 2
+    pages = list(pages_of(silent.stub.ListSandboxes, pb.ListSandboxesRequest))
+    assert len(pages) == 2
+    assert sorted(sandbox.metadata.name for page in pages for sandbox in page.sandboxes) == names
+
+
+def test_answers_of_long_lists_of_workspaces(gateway):
+    names = [f"w{n:03}" for n in range(160)]
+    labels = {f"{n:02}" + "k" * 251: "v" * 63 for n in range(64)}
+    for name in names:
+        gateway.stub.CreateWorkspace(pb.CreateWorkspaceRequest(name=name, labels=labels), timeout=10)
+    pages = list(pages_of(gateway.stub.ListWorkspaces, pb.ListWorkspacesRequest))
+    assert len(pages) == 2
+    assert [workspace.metadata.name for page in pages for workspace in page.workspaces] == ["default", *names]
 
 
 def test_length_of_a_question_about_the_api(gateway):
