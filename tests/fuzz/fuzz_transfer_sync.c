@@ -152,7 +152,7 @@ static void run_stream(
 {
 	struct err err = { 0 };
 	struct sync_dirs *dirs = sync_dirs_create(&err);
-	struct sync_joint *joint = sync_joint_create(&err);
+	struct sync_joint *joint = sync_joint_create(SYNC_JOINT_WAIT_MS, &err);
 	struct joining j = { .team = sync_team_create(&err), .link = link, .source = source };
 	const struct sync_lead lead = {
 		.root = root, .opt = o, .link = link, .dirs = dirs, .joint = joint, .failed = failed

@@ -19,10 +19,11 @@ struct sync_joint {
 	struct sync_joint_file *files;
 	size_t count;
 	uint64_t moves; /* ranges begun and ended */
+	uint64_t wait_us;
 	bool stopped;
 };
 
-struct sync_joint *sync_joint_create(struct err *err)
+struct sync_joint *sync_joint_create(uint64_t wait_ms, struct err *err)
 {
 	struct sync_joint *j = calloc(1, sizeof(*j));
 
@@ -30,6 +31,7 @@ struct sync_joint *sync_joint_create(struct err *err)
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return NULL;
 	}
+	j->wait_us = wait_ms * 1000;
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->moved, NULL);
 	return j;
@@ -129,13 +131,13 @@ static void wait_a_little(struct sync_joint *j)
 static int await_turn(
     struct sync_joint *j, uint64_t number, const struct sync_joint_user *user, struct err *err)
 {
-	uint64_t moves = j->moves, end = loop_now_us() + SYNC_JOINT_WAIT_MS * (uint64_t)1000;
+	uint64_t moves = j->moves, end = loop_now_us() + j->wait_us;
 
 	while (!may_enter(j, number)) {
 		if (j->stopped || user->stopped(user->cookie))
 			return err_set(err, GRPC_CANCELLED, "the sync has come to its end");
 		if (moves != j->moves)
-			end = loop_now_us() + SYNC_JOINT_WAIT_MS * (uint64_t)1000;
+			end = loop_now_us() + j->wait_us;
 		else if (loop_now_us() > end)
 			return err_set(err, GRPC_DEADLINE_EXCEEDED,
 			    "ranges of %d files were begun, and nothing more has come of them",

@@ -10,7 +10,7 @@
 #include "transfer/sync/sync_wire.h"
 
 #define SYNC_JOINTS_MAX    32     /* files that are begun at a time */
-#define SYNC_JOINT_WAIT_MS 600000 /* in which no range begins or ends, and one waits for that */
+#define SYNC_JOINT_WAIT_MS 600000 /* of a sync: its peer may be slow */
 
 struct sync_joint; /* all of a sync's */
 
@@ -25,8 +25,9 @@ struct sync_joint_file {
 	bool failed;
 };
 
-struct sync_joint *sync_joint_create(struct err *); /* NULL: no memory */
-void sync_joint_free(struct sync_joint *);          /* undoes what is there; NULL is legal */
+/* Who waits for a range does so for ${wait_ms} in which none begins or ends. NULL: no memory. */
+struct sync_joint *sync_joint_create(uint64_t wait_ms, struct err *);
+void sync_joint_free(struct sync_joint *); /* undoes what is there; NULL is legal */
 
 /* Who brings a range. */
 struct sync_joint_user {
@@ -42,7 +43,7 @@ struct sync_joint_user {
  * One of a further file waits while SYNC_JOINTS_MAX are begun and any of these comes before
  * it: what it waits for is never behind it on its own stream, and so comes. NULL:
  * INVALID_ARGUMENT, it does not go with the ranges that were begun before, RESOURCE_EXHAUSTED,
- * numbers are out of order, or no memory, or the wait is over.
+ * numbers are out of order, or no memory, DEADLINE_EXCEEDED, the wait is over, or CANCELLED.
  */
 struct sync_joint_file *sync_joint_enter(struct sync_joint *, const struct sync_entry *e,
     const struct sync_range *, const struct sync_joint_user *, struct err *);

@@ -261,7 +261,7 @@ static int prepare(struct target *t, struct err *err)
 		return 0;
 	if ((t->dirs = sync_dirs_create(err)) == NULL)
 		return -1;
-	if ((t->joint = sync_joint_create(err)) == NULL)
+	if ((t->joint = sync_joint_create(SYNC_JOINT_WAIT_MS, err)) == NULL)
 		return -1;
 	if ((t->receive.apply = sync_apply_create(t->root, t->dirs, t->joint, t->link, err)) ==
 	    NULL)

@@ -451,7 +451,7 @@ static int setup(void **state)
 	r->transfers.slash = fcntl(r->maze.root, F_DUPFD_CLOEXEC, 3);
 	r->transfers.claims = claims_create();
 	r->dirs = sync_dirs_create(&err);
-	r->joint = sync_joint_create(&err);
+	r->joint = sync_joint_create(SYNC_JOINT_WAIT_MS, &err);
 	r->apply = sync_apply_create(r->maze.root, r->dirs, r->joint, &r->link, &err);
 	make_archive(&r->archive);
 	digest_of(CONTENT, CONTENT_LEN, r->digest);

@@ -83,10 +83,10 @@ static void last_begin(struct last *l, struct sync_joint *j)
 	assert_false(atomic_load(&l->entered));
 }
 
-static struct sync_joint *full(void)
+static struct sync_joint *full(uint64_t wait_ms)
 {
 	struct err err;
-	struct sync_joint *j = sync_joint_create(&err);
+	struct sync_joint *j = sync_joint_create(wait_ms, &err);
 
 	assert_non_null(j);
 	for (uint64_t i = 0; i < SYNC_JOINTS_MAX; i++)
@@ -96,7 +96,7 @@ static struct sync_joint *full(void)
 
 static void a_further_file_waits_until_one_is_there(void **state)
 {
-	struct sync_joint *j = full();
+	struct sync_joint *j = full(SYNC_JOINT_WAIT_MS);
 	struct last l;
 
 	(void)state;
@@ -109,7 +109,7 @@ static void a_further_file_waits_until_one_is_there(void **state)
 
 static void one_before_all_others_never_waits(void **state)
 {
-	struct sync_joint *j = full();
+	struct sync_joint *j = full(SYNC_JOINT_WAIT_MS);
 	struct err err;
 
 	(void)state;
@@ -124,7 +124,7 @@ static void one_before_all_others_never_waits(void **state)
 
 static void nobody_waits_for_who_is_gone(void **state)
 {
-	struct sync_joint *j = full();
+	struct sync_joint *j = full(SYNC_JOINT_WAIT_MS);
 	struct last l;
 
 	(void)state;
@@ -139,12 +139,28 @@ static void nobody_waits_for_who_is_gone(void **state)
 	sync_joint_free(j);
 }
 
+/* All are begun, and nobody brings the rest of any. */
+static void nobody_waits_without_end(void **state)
+{
+	struct sync_joint *j = full(1);
+	struct last l = { .joint = j };
+
+	(void)state;
+	last_main(&l);
+	assert_false(l.entered);
+	assert_int_equal(l.err.code, GRPC_DEADLINE_EXCEEDED);
+	assert_string_equal(
+	    l.err.text, "ranges of 32 files were begun, and nothing more has come of them");
+	sync_joint_free(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_further_file_waits_until_one_is_there),
 		cmocka_unit_test(one_before_all_others_never_waits),
 		cmocka_unit_test(nobody_waits_for_who_is_gone),
+		cmocka_unit_test(nobody_waits_without_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
