@@ -26,6 +26,7 @@ struct sync_joint {
 struct sync_joint *sync_joint_create(uint64_t wait_ms, struct err *err)
 {
 	struct sync_joint *j = calloc(1, sizeof(*j));
+	pthread_condattr_t attr;
 
 	if (j == NULL) {
 		err_set(err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -33,7 +34,10 @@ struct sync_joint *sync_joint_create(uint64_t wait_ms, struct err *err)
 	}
 	j->wait_us = wait_ms * 1000;
 	pthread_mutex_init(&j->lock, NULL);
-	pthread_cond_init(&j->moved, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* the other may be set back */
+	pthread_cond_init(&j->moved, &attr);
+	pthread_condattr_destroy(&attr);
 	return j;
 }
 
@@ -121,7 +125,7 @@ static void wait_a_little(struct sync_joint *j)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += LOOK_MS * 1000000L;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
