@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "openshell/v1/openshell.pb-c.h"
-#include "served.h"
+#include "served/served.h"
 #include "support/leak.h"
 #include "supervisor/forward.h"
 #include "supervisor/reaper.h"
@@ -31,6 +31,7 @@ static const struct channel_method forward = { .path = "/openshell.v1.OpenShell/
 struct fixture {
 	struct leak *leak;
 	struct served served;
+	struct supervisor supervisor;
 	int listener;
 	uint16_t port;
 };
@@ -70,9 +71,10 @@ static int setup(void **state)
 	loop_free(loop_create(0, NULL)); /* the first opens what all of them share */
 	f->leak = leak_begin();
 	listen_somewhere(f);
-	served_open(&f->served, &forward);
-	f->served.supervisor.forward_connect_ms = FORWARD_CONNECT_MS;
-	f->served.supervisor.forward_drain_ms = FORWARD_DRAIN_MS;
+	served_open(&f->served, &forward, &f->supervisor);
+	f->supervisor.loop = f->served.loop;
+	f->supervisor.forward_connect_ms = FORWARD_CONNECT_MS;
+	f->supervisor.forward_drain_ms = FORWARD_DRAIN_MS;
 	*state = f;
 	return 0;
 }
@@ -105,19 +107,19 @@ static void begin(struct fixture *f)
 
 static bool none_is_left(struct served *s)
 {
-	return s->supervisor.forwards == 0;
+	return ((struct supervisor *)s->app)->forwards == 0;
 }
 
 static bool is_full(struct served *s)
 {
-	return s->supervisor.forwards == SUPERVISOR_FORWARDS_MAX;
+	return ((struct supervisor *)s->app)->forwards == SUPERVISOR_FORWARDS_MAX;
 }
 
 /* The others are there only for the count: their sockets would be as many gigabytes. */
 static void connections_are_counted(void **state)
 {
 	struct fixture *f = *state;
-	struct supervisor *s = &f->served.supervisor;
+	struct supervisor *s = &f->supervisor;
 
 	s->forwards = SUPERVISOR_FORWARDS_MAX;
 	begin(f);
@@ -143,14 +145,14 @@ static void a_service_that_does_not_answer(void **state)
 	struct fixture *f = *state;
 	int before[4];
 
-	f->served.supervisor.forward_connect_ms = SHORT_MS;
+	f->supervisor.forward_connect_ms = SHORT_MS;
 	for (size_t i = 0; i < 4; i++)
 		before[i] = connect_to(f);
 	begin(f);
 	served_until(&f->served, served_is_over);
 	assert_int_equal(f->served.status.code, GRPC_UNAVAILABLE);
 	assert_non_null(strstr(f->served.status.text, "nothing answers at 127.0.0.1:"));
-	assert_int_equal(f->served.supervisor.forwards, 0);
+	assert_int_equal(f->supervisor.forwards, 0);
 	for (size_t i = 0; i < 4; i++)
 		close(before[i]);
 }
@@ -184,7 +186,7 @@ static size_t read_to_the_end(int fd, int *why)
 
 static bool is_begun(struct served *s)
 {
-	return s->supervisor.forwards == 1;
+	return ((struct supervisor *)s->app)->forwards == 1;
 }
 
 /* Both have ended, the call is over, and the service does not read what came before. */
@@ -195,7 +197,7 @@ static void a_service_that_does_not_read(void **state)
 	uint8_t *bytes = calloc(1, all);
 	int why;
 
-	f->served.supervisor.forward_drain_ms = SHORT_MS;
+	f->supervisor.forward_drain_ms = SHORT_MS;
 	begin(f);
 	served_until(&f->served, is_begun);
 	int service = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -206,7 +208,7 @@ static void a_service_that_does_not_read(void **state)
 	free(bytes);
 	served_until(&f->served, served_is_over);
 	assert_int_equal(f->served.status.code, GRPC_OK);
-	assert_int_equal(f->served.supervisor.forwards, 1);
+	assert_int_equal(f->supervisor.forwards, 1);
 	served_until(&f->served, none_is_left);
 	assert_true(read_to_the_end(service, &why) < all);
 	assert_int_equal(why, ECONNRESET);

@@ -1,4 +1,4 @@
-#include "served.h"
+#include "served/served.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +36,7 @@ static void open_call(struct rpc_call *call, void *app)
 	};
 
 	assert_non_null(framed);
-	s->method->open(framed, &r, &s->supervisor);
+	s->method->open(framed, &r, s->app);
 }
 
 static const struct rpc_method methods[] = { { .path = PATH, .open = open_call } };
@@ -49,7 +49,19 @@ static void call_payload(void *cookie, struct slice data)
 	size_t len = data.len;
 
 	slice_release(&data);
-	framed_credit(s->call, len);
+	s->received += len;
+	s->owed += len;
+	if (!s->hold)
+		served_take(s);
+}
+
+void served_take(struct served *s)
+{
+	size_t owed = s->owed;
+
+	s->hold = false;
+	s->owed = 0;
+	framed_credit(s->call, owed);
 }
 
 static void call_message(void *cookie, const uint8_t *message, size_t len)
@@ -93,6 +105,7 @@ void served_call(struct served *s, const ProtobufCMessage *first)
 	s->first = codec_pack_new(first, &s->first_len);
 	assert_non_null(s->first);
 	s->ended = false;
+	s->received = s->owed = 0;
 	s->call = framed_call(s->client, &c, NULL, &call_ops, s, &err);
 	assert_non_null(s->call);
 }
@@ -118,14 +131,14 @@ static void look(void *cookie)
 
 	w->so = w->is(w->served);
 	if (w->so || loop_now_us() > w->until_us)
-		loop_stop(w->served->supervisor.loop);
+		loop_stop(w->served->loop);
 	else
 		timer_start(w->timer, 1);
 }
 
 void served_until(struct served *s, bool (*is_so)(struct served *))
 {
-	struct loop *loop = s->supervisor.loop;
+	struct loop *loop = s->loop;
 	struct waiting w = { .served = s, .is = is_so, .until_us = loop_now_us() + WAIT_MS * 1000 };
 
 	w.timer = timer_create_on(loop, look, &w);
@@ -149,11 +162,11 @@ static void on_disconnected(void *cookie, const struct err *why)
 	((struct served *)cookie)->disconnected = true;
 }
 
-void served_open(struct served *s, const struct channel_method *method)
+void served_open(struct served *s, const struct channel_method *method, void *app)
 {
 	char bound[ADDRESS_TEXT_MAX], url[ADDRESS_TEXT_MAX + 16];
 	struct rpc_server_options server = {
-		.loops = &s->supervisor.loop,
+		.loops = &s->loop,
 		.loop_count = 1,
 		.methods = methods,
 		.method_count = sizeof(methods) / sizeof(methods[0]),
@@ -161,14 +174,14 @@ void served_open(struct served *s, const struct channel_method *method)
 	};
 	struct rpc_client_options client = { .closed = on_disconnected, .cookie = s };
 
-	*s = (struct served){ .supervisor = { .loop = loop_create(0, NULL) }, .method = method };
-	assert_non_null(s->supervisor.loop);
+	*s = (struct served){ .loop = loop_create(0, NULL), .method = method, .app = app };
+	assert_non_null(s->loop);
 	s->server = rpc_server_create(&server, NULL);
 	assert_non_null(s->server);
 	assert_int_equal(
 	    rpc_server_listen(s->server, "127.0.0.1:0", NULL, bound, sizeof(bound), NULL), 0);
 	snprintf(url, sizeof(url), "http://%s", bound);
-	s->client = rpc_client_connect(s->supervisor.loop, url, &client, NULL);
+	s->client = rpc_client_connect(s->loop, url, &client, NULL);
 	assert_non_null(s->client);
 }
 
@@ -183,6 +196,6 @@ void served_close(struct served *s)
 	rpc_server_drain(s->server, 1000, on_drained, s);
 	served_until(s, is_down);
 	rpc_server_free(s->server);
-	loop_free(s->supervisor.loop);
+	loop_free(s->loop);
 	free(s->first);
 }
