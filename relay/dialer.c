@@ -12,6 +12,7 @@
 #include "relay/served.h"
 #include "relay/uplink.h"
 #include "relay/wire.h"
+#include "rpc/address.h"
 #include "rpc/meta.h"
 
 static const struct log_area area = { "relay" };
@@ -33,7 +34,8 @@ struct dialer {
 	struct loop *loop;
 	struct dialer_options options; /* strings and features are ours */
 	char **features;
-	struct rpc_meta meta; /* of every call */
+	struct address address; /* of the gateway, as of the last attempt */
+	struct rpc_meta meta;   /* of every call */
 
 	enum dialer_state state;
 	struct uplink *uplink; /* NULL: none */
@@ -135,7 +137,7 @@ static void dialer_accepted(void *cookie, const struct uplink_terms *terms)
 	if (terms->data_connections > 0) {
 		d->lines = lines_create(d->loop,
 		    &(struct lines_options){
-			.url = d->options.url,
+			.address = &d->address,
 			.tls = d->options.tls,
 			.meta = &d->meta,
 			.count = terms->data_connections,
@@ -215,6 +217,15 @@ static void dialer_ended(void *cookie, const struct err *why)
 	}
 }
 
+/* Once an attempt: data connections that are dialled anew go where the session is, and no
+ * resolver that is slow can hold the session up. */
+static int dialer_look_up(struct dialer *d, struct err *e)
+{
+	if (address_parse(d->options.url, &d->address, e) != 0)
+		return -1;
+	return address_resolve(&d->address, e);
+}
+
 static void dialer_dial(void *cookie)
 {
 	Openshell__V1__SupervisorHello hello = OPENSHELL__V1__SUPERVISOR_HELLO__INIT;
@@ -227,9 +238,13 @@ static void dialer_dial(void *cookie)
 	hello.features = d->features;
 	while (d->features[hello.n_features] != NULL)
 		hello.n_features++;
+	if (dialer_look_up(d, &e) != 0) {
+		dialer_wait(d, &e);
+		return;
+	}
 	d->uplink = uplink_create(d->loop,
 	    &(struct uplink_options){
-		.url = d->options.url,
+		.address = &d->address,
 		.tls = d->options.tls,
 		.meta = &d->meta,
 		.hello = &hello,

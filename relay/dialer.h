@@ -61,9 +61,10 @@ struct dialer_options {
 	void (*rejected)(void *app, const struct err *why);
 };
 
-/* Starts dialling. Strings are copied; the table must outlive it. An upstream
- * `tcp` target is served through the ForwardTcp row with an equivalent first
- * message; `ssh` is refused with RelayOpenResult. */
+/* Starts dialling. Strings are copied; the table must outlive it. A name in ${url} is
+ * looked up before each attempt, which takes the loop's time, but never while there is a
+ * session. An upstream `tcp` target is served through the ForwardTcp row with an
+ * equivalent first message; `ssh` is refused with RelayOpenResult. */
 struct dialer *dialer_create(struct loop *, const struct dialer_options *, struct err *);
 
 /* Cancels every channel (closed() of each runs, with CANCELLED), closes the

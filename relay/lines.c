@@ -195,7 +195,7 @@ static int line_ask(struct line *line, struct err *e)
 
 static int line_dial(struct line *line, struct err *e)
 {
-	line->client = rpc_client_connect(line->lines->loop, line->lines->options.url,
+	line->client = rpc_client_connect_to(line->lines->loop, line->lines->options.address,
 	    &(struct rpc_client_options){
 		.tls = line->lines->options.tls,
 		.closed = line_closed,

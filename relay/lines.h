@@ -25,7 +25,7 @@
 struct lines;
 
 struct lines_options {
-	const char *url; /* borrowed, like meta, until all are closed */
+	const struct address *address; /* looked up; borrowed, like meta, until all are closed */
 	struct rpc_tls *tls;
 	const struct rpc_meta *meta; /* for the probe's RelayStream */
 	uint32_t count;              /* wanted; as many loops has the gateway */

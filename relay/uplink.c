@@ -287,7 +287,7 @@ struct uplink *uplink_create(struct loop *loop, const struct uplink_options *opt
 	if (u->timer == NULL)
 		err_set(e, GRPC_RESOURCE_EXHAUSTED, "out of memory for a session");
 	else
-		u->client = rpc_client_connect(loop, options->url,
+		u->client = rpc_client_connect_to(loop, options->address,
 		    &(struct rpc_client_options){
 			.tls = options->tls,
 			.closed = uplink_client_closed,

@@ -32,7 +32,7 @@ struct uplink_terms {
 };
 
 struct uplink_options {
-	const char *url;
+	const struct address *address; /* looked up */
 	struct rpc_tls *tls;
 	const struct rpc_meta *meta; /* sent along with the call */
 	const Openshell__V1__SupervisorHello *hello;

@@ -37,32 +37,28 @@ static void on_closed(void *cookie, const struct err *why)
 
 static const struct conn_ops conn_ops = { .ready = on_ready, .closed = on_closed };
 
-static int dial(struct rpc_client *c, const char *url, struct err *err)
+static int dial(struct rpc_client *c, const struct address *address, struct err *err)
 {
-	struct address address;
 	struct rpc_tls_options defaults = { 0 };
-	char authority[sizeof(address.host) + 8];
+	char authority[sizeof(address->host) + 8];
 
-	if (address_parse(url, &address, err) != 0 ||
-	    (!address.is_numeric && address_resolve(&address, err) != 0))
-		return -1;
-	if (address.tls && c->opt.tls == NULL &&
+	if (address->tls && c->opt.tls == NULL &&
 	    (c->opt.tls = c->own_tls = rpc_tls_client(&defaults, err)) == NULL)
 		return -1;
-	if (address.is_unix)
+	if (address->is_unix)
 		snprintf(authority, sizeof(authority), "localhost");
 	else
 		snprintf(authority, sizeof(authority),
-		    strchr(address.host, ':') != NULL ? "[%s]:%u" : "%s:%u", address.host,
-		    address.port);
-	int fd = address_connect(&address, err);
+		    strchr(address->host, ':') != NULL ? "[%s]:%u" : "%s:%u", address->host,
+		    address->port);
+	int fd = address_connect(address, err);
 	if (fd < 0)
 		return -1;
 	const struct conn_options o = {
 		.fd = fd,
 		.connecting = true,
-		.tls = address.tls ? c->opt.tls : NULL,
-		.host = address.host,
+		.tls = address->tls ? c->opt.tls : NULL,
+		.host = address->host,
 		.authority = authority,
 		.options = &c->options,
 		.ops = &conn_ops,
@@ -75,8 +71,8 @@ static int dial(struct rpc_client *c, const char *url, struct err *err)
 	return 0;
 }
 
-struct rpc_client *rpc_client_connect(
-    struct loop *loop, const char *url, const struct rpc_client_options *opt, struct err *err)
+struct rpc_client *rpc_client_connect_to(struct loop *loop, const struct address *address,
+    const struct rpc_client_options *opt, struct err *err)
 {
 	struct rpc_client *c = calloc(1, sizeof(*c));
 
@@ -91,12 +87,22 @@ struct rpc_client *rpc_client_connect(
 		c->options.connect_ms = opt->connect_timeout_ms;
 	if (opt->keepalive_ms != 0)
 		c->options.keepalive_ms = opt->keepalive_ms;
-	if (dial(c, url, err) != 0) {
+	if (dial(c, address, err) != 0) {
 		rpc_tls_free(c->own_tls);
 		free(c);
 		return NULL;
 	}
 	return c;
+}
+
+struct rpc_client *rpc_client_connect(
+    struct loop *loop, const char *url, const struct rpc_client_options *opt, struct err *err)
+{
+	struct address address;
+
+	if (address_parse(url, &address, err) != 0 || address_resolve(&address, err) != 0)
+		return NULL;
+	return rpc_client_connect_to(loop, &address, opt, err);
 }
 
 void rpc_client_close(struct rpc_client *c)

@@ -16,6 +16,7 @@
 #include "rpc/tls.h"
 
 struct rpc_client;
+struct address; /* rpc/address.h */
 
 struct rpc_client_options {
 	struct rpc_tls *tls;         /* for https:// URLs; NULL: made from the defaults */
@@ -35,6 +36,10 @@ struct rpc_client_options {
  * Unix socket): who tries again, tries again after that, too. */
 struct rpc_client *rpc_client_connect(
     struct loop *, const char *url, const struct rpc_client_options *, struct err *);
+
+/* The same to an address that is known: nobody is asked for it. Borrowed for the call. */
+struct rpc_client *rpc_client_connect_to(
+    struct loop *, const struct address *, const struct rpc_client_options *, struct err *);
 
 /* Ends the connection: calls left are closed with CANCELLED, then closed() runs.
  * Never calls back from inside. */

@@ -1,8 +1,11 @@
 /* What a gateway that is broken, or none of ours, can make a supervisor do, and for how long. */
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,6 +20,7 @@
 #include "relay/uplink.h"
 #include "relay/wire.h"
 #include "rig.h"
+#include "rpc/address.h"
 #include "rpc/limits.h"
 #include "support/lines.h"
 
@@ -329,6 +333,57 @@ static void test_lines_that_double_each_other(void **state)
 	end(&s);
 }
 
+/* A resolver that is asked, in the place of the system's. */
+static struct {
+	unsigned asked, failures; /* the first of them are */
+	struct addrinfo answer;
+	struct sockaddr_in sa;
+} resolver;
+
+int getaddrinfo(const char *restrict host, const char *restrict port,
+    const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+{
+	(void)hints;
+	assert_string_equal(host, "gateway.test");
+	if (resolver.asked++ < resolver.failures)
+		return EAI_AGAIN;
+	resolver.sa = (struct sockaddr_in){ .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	resolver.answer = (struct addrinfo){ .ai_addr = (struct sockaddr *)&resolver.sa,
+		.ai_addrlen = sizeof(resolver.sa) };
+	*found = &resolver.answer;
+	return 0;
+}
+
+void freeaddrinfo(struct addrinfo *found)
+{
+	assert_ptr_equal(found, &resolver.answer);
+}
+
+/* One that is slow holds attempts up, but not what there is. */
+static void test_names_are_looked_up_once(void **state)
+{
+	enum { WANTED = 2 };
+	const struct foreign_ways ways = {
+		.manner = FOREIGN_PLACES, .lines = WANTED, .beat_secs = 60
+	};
+	struct scene s;
+	char url[128];
+
+	(void)state;
+	begin(&s, &ways);
+	snprintf(url, sizeof(url), "http://gateway.test%s", strrchr(s.gateway.url, ':'));
+	resolver.failures = 1;
+	app_dial_within(&s.app, s.rig, url, 0, 0);
+	assert_true(app_connected(&s.app, 1 + WANTED));
+	assert_int_equal(s.gateway.connects, 1);
+	assert_int_equal(s.gateway.relays, WANTED * (1 + LINES_SPARE_ATTEMPTS));
+	assert_int_equal(resolver.asked, 2);
+	assert_int_equal(lines_count(s.lines, "look up gateway.test"), 1);
+	end(&s);
+}
+
 struct closing {
 	struct lines *lines;
 	bool done;
@@ -352,6 +407,7 @@ static bool one_is_ready(void *cookie)
 static void test_probe_is_not_answered(void **state)
 {
 	const struct foreign_ways ways = { .manner = FOREIGN_HOLDS };
+	struct address address;
 	struct rpc_meta meta;
 	struct closing c = { 0 };
 	struct scene s = { 0 };
@@ -359,10 +415,11 @@ static void test_probe_is_not_answered(void **state)
 
 	(void)state;
 	begin(&s, &ways);
+	assert_int_equal(address_parse(s.gateway.url, &address, &e), 0);
 	rpc_meta_init(&meta);
 	c.lines = lines_create(s.rig->loop,
 	    &(struct lines_options){
-		.url = s.gateway.url, .meta = &meta, .count = 1, .probe_ms = SHORT_MS },
+		.address = &address, .meta = &meta, .count = 1, .probe_ms = SHORT_MS },
 	    &e);
 	assert_non_null(c.lines);
 	assert_true(app_until(s.rig, &s.gateway.closed, 1));
@@ -394,6 +451,7 @@ int main(void)
 		TEST(test_deadlines_that_never_come),
 		TEST(test_more_lines_than_there_may_be),
 		TEST(test_lines_that_double_each_other),
+		TEST(test_names_are_looked_up_once),
 		TEST(test_probe_is_not_answered),
 	};
 
