@@ -17,7 +17,7 @@ static const struct log_area area = { "relay" };
 struct served_channel {
 	struct served *served;
 	TAILQ_ENTRY(served_channel) link;
-	char id[64];
+	char id[SERVED_ID_MAX + 1];
 	struct framed *framed;
 	struct timer *deadline; /* NULL: none */
 };
@@ -322,6 +322,11 @@ static void served_open_tcp(struct served *s, struct uplink *uplink, struct rpc_
 void served_open(struct served *s, struct uplink *uplink, struct rpc_client *client,
     const Openshell__V1__RelayOpen *open)
 {
+	if (strlen(open->channel_id) > SERVED_ID_MAX) {
+		served_refuse(
+		    uplink, open->channel_id, "RelayOpen has a channel_id that is too long");
+		return;
+	}
 	switch (open->target_case) {
 	case OPENSHELL__V1__RELAY_OPEN__TARGET_CALL:
 		served_open_call(s, uplink, client, open);

@@ -19,6 +19,7 @@
 #include "rpc/meta.h"
 
 #define SERVED_GRACE_MS 5000 /* from a channel's deadline to the reset of its stream */
+#define SERVED_ID_MAX   255  /* bytes of a channel's id; ours have 36 */
 
 struct served;
 

@@ -20,6 +20,7 @@ enum foreign_manner {
 struct foreign_ways {
 	enum foreign_manner manner;
 	bool mute;          /* does not answer hello */
+	bool deaf;          /* gives the control stream no credit */
 	uint32_t streams;   /* it allows on the control stream's connection; 0: as many as any */
 	uint32_t lines;     /* data connections it asks for */
 	uint32_t beat_secs; /* 0: a second; UINT32_MAX: it says none */

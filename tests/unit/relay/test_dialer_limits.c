@@ -229,6 +229,70 @@ static void test_refusals_that_cannot_leave(void **state)
 	end(&s);
 }
 
+static void ask_and_take_back(struct scene *s, const char *id)
+{
+	Openshell__V1__TcpRelayTarget tcp = OPENSHELL__V1__TCP_RELAY_TARGET__INIT;
+	Openshell__V1__RelayOpen open = OPENSHELL__V1__RELAY_OPEN__INIT;
+	Openshell__V1__RelayClose close = OPENSHELL__V1__RELAY_CLOSE__INIT;
+	Openshell__V1__GatewayMessage m = OPENSHELL__V1__GATEWAY_MESSAGE__INIT;
+
+	tcp.host = (char *)"127.0.0.1";
+	open.target_case = OPENSHELL__V1__RELAY_OPEN__TARGET_TCP;
+	open.tcp = &tcp;
+	open.channel_id = (char *)id;
+	foreign_send_open(&s->gateway, &open);
+	close.channel_id = (char *)id;
+	m.payload_case = OPENSHELL__V1__GATEWAY_MESSAGE__PAYLOAD_RELAY_CLOSE;
+	m.relay_close = &close;
+	assert_int_equal(wire_send(s->gateway.control, &m.base), 0);
+}
+
+static void test_channel_ids(void **state)
+{
+	const struct foreign_ways ways = { .manner = FOREIGN_HOLDS, .beat_secs = 60 };
+	char id[SERVED_ID_MAX + 2] = "";
+	struct scene s;
+
+	(void)state;
+	begin(&s, &ways);
+	dial(&s);
+	memset(id, 'i', SERVED_ID_MAX);
+	ask_and_take_back(&s, id);
+	assert_true(app_until(s.rig, &s.app.closed, 1));
+	assert_int_equal(s.app.why.code, GRPC_CANCELLED);
+	assert_int_equal(s.gateway.results, 0);
+	id[SERVED_ID_MAX] = 'i';
+	ask_and_take_back(&s, id);
+	assert_true(app_until(s.rig, &s.gateway.results, 1));
+	assert_string_equal(s.gateway.error, "RelayOpen has a channel_id that is too long");
+	assert_int_equal(s.app.opened, 1);
+	end(&s);
+}
+
+/* Each refusal says the id again, until no more of them can be kept. */
+static void test_gateway_that_does_not_read(void **state)
+{
+	const size_t len = RPC_WINDOW, enough = RPC_CALL_QUEUE_MAX / len + 2;
+	const struct foreign_ways ways = { .deaf = true, .beat_secs = 60 };
+	char *id = malloc(len + 1);
+	struct scene s;
+
+	(void)state;
+	assert_non_null(id);
+	memset(id, 'i', len);
+	id[len] = '\0';
+	begin(&s, &ways);
+	dial(&s);
+	for (size_t i = 0; i < enough && s.app.disconnected == 0; i++) {
+		ask_and_take_back(&s, id);
+		rig_run(s.rig, 2);
+	}
+	assert_true(app_until(s.rig, &s.app.disconnected, 1));
+	assert_non_null(strstr(s.app.why.text, "does not read its end of the session"));
+	end(&s);
+	free(id);
+}
+
 static void ask_call(struct scene *s, int64_t seconds, int32_t nanos)
 {
 	Google__Protobuf__Duration deadline = GOOGLE__PROTOBUF__DURATION__INIT;
@@ -447,6 +511,8 @@ int main(void)
 		TEST(test_message_that_is_too_long),
 		TEST(test_one_channel_too_many),
 		TEST(test_refusals_that_cannot_leave),
+		TEST(test_channel_ids),
+		TEST(test_gateway_that_does_not_read),
 		TEST(test_late_status),
 		TEST(test_deadlines_that_never_come),
 		TEST(test_more_lines_than_there_may_be),
