@@ -79,11 +79,14 @@ static int list_page(struct session *s, const struct options *o, struct listing 
 static int list(struct session *s, const struct options *o, struct listing *l, struct err *err)
 {
 	Openshell__V1__ListSandboxesResponse *page = NULL;
+	size_t count = 0;
 	int r;
 
-	do
-		r = list_page(s, o, l, &page, err);
-	while (r == 0 && page->next_page_token[0] != '\0');
+	do {
+		if ((r = list_page(s, o, l, &page, err)) == 0)
+			r = session_list_goes_on(
+			    page->next_page_token, page->n_sandboxes, &count, err);
+	} while (r > 0);
 	codec_free(page);
 	return r;
 }

@@ -81,31 +81,43 @@ static void add(struct listing *l, const Towline__V1__SshSessionInfo *i)
 	output_table_add(&l->table, out);
 }
 
+/* One page; ${page} is freed, and becomes the new one. */
+static int list_page(struct session *s, Towline__V1__ListSshSessionsRequest *r, struct listing *l,
+    Towline__V1__ListSshSessionsResponse **page, struct err *err)
+{
+	void *reply;
+
+	if (*page != NULL)
+		r->page_token = (*page)->next_page_token;
+	if (session_call(s, "/towline.v1.SshSessions/ListSshSessions", &r->base,
+		&towline__v1__list_ssh_sessions_response__descriptor, &reply, err) != 0)
+		return -1;
+	codec_free(*page);
+	*page = reply;
+	for (size_t i = 0; i < (*page)->n_sessions; i++)
+		add(l, (*page)->sessions[i]);
+	return 0;
+}
+
 static int list(struct session *s, const struct options *o, const char *sandbox, struct listing *l,
     struct err *err)
 {
 	Towline__V1__ListSshSessionsRequest r = TOWLINE__V1__LIST_SSH_SESSIONS_REQUEST__INIT;
 	Towline__V1__ListSshSessionsResponse *page = NULL;
-	void *reply;
+	size_t count = 0;
+	int more;
 
 	if (sandbox != NULL)
 		r.sandbox = (char *)sandbox;
 	r.workspace_scope = session_scope(s);
 	r.include_ended = o->all;
 	do {
-		if (session_call(s, "/towline.v1.SshSessions/ListSshSessions", &r.base,
-			&towline__v1__list_ssh_sessions_response__descriptor, &reply, err) != 0) {
-			codec_free(page);
-			return -1;
-		}
-		codec_free(page);
-		page = reply;
-		r.page_token = page->next_page_token;
-		for (size_t i = 0; i < page->n_sessions; i++)
-			add(l, page->sessions[i]);
-	} while (page->next_page_token[0] != '\0');
+		if ((more = list_page(s, &r, l, &page, err)) == 0)
+			more = session_list_goes_on(
+			    page->next_page_token, page->n_sessions, &count, err);
+	} while (more > 0);
 	codec_free(page);
-	return 0;
+	return more;
 }
 
 static int run(const struct cli *cli, const void *options, const struct cmd_words *words)

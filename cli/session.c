@@ -265,6 +265,17 @@ int session_call(struct session *s, const char *method, const ProtobufCMessage *
 	return 0;
 }
 
+int session_list_goes_on(const char *token, size_t entries, size_t *count, struct err *err)
+{
+	*count += entries > 0 ? entries : 1; /* nobody's pages are all empty */
+	if (token[0] == '\0')
+		return 0;
+	if (*count < SESSION_LIST_MAX)
+		return 1;
+	return err_set(err, GRPC_RESOURCE_EXHAUSTED,
+	    "the gateway's list has more than %d entries; ask for fewer", SESSION_LIST_MAX);
+}
+
 Openshell__Datamodel__V1__WorkspaceSelector *session_scope(struct session *s)
 {
 	return scope_of_workspace(&s->scope, s->cli->workspace);

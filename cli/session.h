@@ -25,7 +25,8 @@ struct session;
 #define SESSION_CALL_MS 30000 /* a control call */
 #define SESSION_FOREVER UINT64_MAX
 
-#define SESSION_CLIENTS_MAX 16 /* connections; as many as a file may have streams */
+#define SESSION_LIST_MAX    100000 /* of one list, from page to page */
+#define SESSION_CLIENTS_MAX 16     /* connections; as many as a file may have streams */
 
 /* Finds out which gateway is meant and connects to it; that it cannot be reached is told
  * by the first call. ${cli} is lent. */
@@ -62,6 +63,10 @@ int session_wait(struct session *, struct session_wait *, uint64_t ms, struct er
  * openshell.v1.OpenShell, or a whole path: "/towline.v1.Files/StatFile". */
 int session_call(struct session *, const char *method, const ProtobufCMessage *request,
     const ProtobufCMessageDescriptor *reply_type, void **reply, struct err *);
+
+/* Whether a list goes on behind a page of ${entries}, to which ${token} is its own: 1, 0 at its
+ * end. -1: it has too many, or no end; ${count} is of all so far, at first 0. */
+int session_list_goes_on(const char *token, size_t entries, size_t *count, struct err *);
 
 /* The workspace as requests name it, in memory of the session's; NULL: the default. */
 Openshell__Datamodel__V1__WorkspaceSelector *session_scope(struct session *);

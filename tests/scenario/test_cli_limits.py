@@ -17,12 +17,14 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+import towline_api
 from conftest import processes_of, wait_until
 from openshell._proto import openshell_pb2 as pb
 from test_clock_is_set import clock  # noqa: F401
 from towline_cli import PROGRAM, Cli
 
 OPENSHELL = "/openshell.v1.OpenShell/"
+API = towline_api.load()
 
 
 class Mute:
@@ -121,6 +123,46 @@ def test_sandbox_that_does_not_go(clock, tmp_path):  # noqa: F811
     _, said = process.communicate(timeout=10)
     slow.server.stop(0).wait()
     assert process.returncode == 1 and b"sandbox box is still DELETING after 120 seconds" in said, said
+
+
+class Endless:
+    """A gateway whose lists have no end."""
+
+    def __init__(self, page):
+        self.page = page.SerializeToString()
+        self.pages = 0
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+        self.server.add_generic_rpc_handlers((self,))
+        self.endpoint = f"http://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(self.answer)
+
+    def answer(self, request, context):
+        self.pages += 1
+        return self.page
+
+
+SANDBOXES = [{"metadata": {"name": f"box-{n}"}} for n in range(5000)]
+SESSIONS = [{"session_id": str(n)} for n in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("sandbox list", pb.ListSandboxesResponse(sandboxes=SANDBOXES, next_page_token="more")),
+        ("ssh-session list", API["towline.v1.ListSshSessionsResponse"](sessions=SESSIONS, next_page_token="more")),
+    ],
+    ids=["sandboxes", "sessions"],
+)
+def test_list_without_an_end(tmp_path, words, page):
+    """100000 entries."""
+    gateway = Endless(page)
+    said = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=gateway.endpoint)(*words.split(), code=1)
+    gateway.server.stop(0).wait()
+    assert said.out == "" and "the gateway's list has more than 100000 entries" in said.err
+    assert gateway.pages == 20
 
 
 @pytest.fixture

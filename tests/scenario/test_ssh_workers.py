@@ -286,7 +286,7 @@ def test_program_that_hangs(clock, make_gateway, stand_in):  # noqa: F811
     clock.jump(10)
     time.sleep(1.2)  # it looks every second
     assert "event=worker_hangs" not in gateway.log()
-    clock.jump(2)
+    clock.jump(6)
     wait_until(lambda: "event=worker_hangs worker=1" in gateway.log(), 5, "it is noticed")
     wait_until(lambda: gateway.log().count("event=worker_started") == 2, 5, "another is there")
 
