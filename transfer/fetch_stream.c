@@ -8,8 +8,6 @@
 #include "proto/scope.h"
 #include "transfer/ask.h"
 
-#define SLICES_MAX    65536               /* that wait; more are too small to be honest */
-#define AHEAD         ((size_t)1 << 20)   /* bytes that wait for the disk while more may come */
 #define BATCH         ((size_t)512 << 10) /* bytes of a job, or one slice */
 #define PREFIX_A_TURN ((uint64_t)64 << 20)
 
@@ -82,12 +80,12 @@ static void run_write(struct job *job)
 
 /* On the loop. */
 
-/* Credit for all that came but what is held beyond AHEAD: the network goes on while the
+/* Credit for all that came but what is held beyond FETCH_AHEAD: the network goes on while the
  * disk is written, and a slow disk stops it. */
 static void give_credit(struct fetch_stream *s)
 {
 	size_t held = s->held + s->batch_held;
-	size_t owed = held > AHEAD ? held - AHEAD : 0;
+	size_t owed = held > FETCH_AHEAD ? held - FETCH_AHEAD : 0;
 
 	if (s->uncredited <= owed)
 		return;
@@ -409,8 +407,8 @@ int fetch_stream_start(struct fetch_stream *s)
 	if (s->digest == NULL && (s->digest = digest_create()) == NULL)
 		return err_set(&s->err, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	bufq_free(&s->waiting); /* what a failure has left there */
-	bufq_init(&s->waiting, SLICES_MAX, SIZE_MAX);
-	bufq_init(&s->batch, SLICES_MAX, SIZE_MAX);
+	bufq_init(&s->waiting, FETCH_SLICES_MAX, SIZE_MAX);
+	bufq_init(&s->batch, FETCH_SLICES_MAX, SIZE_MAX);
 	s->held = s->batch_held = 0;
 	if (f->opt.again != NULL &&
 	    (client = f->opt.again(f->opt.cookie, s->range, &s->err)) == NULL)

@@ -9,6 +9,9 @@
 #include "transfer/fetch.h"
 #include "transfer/stash.h"
 
+#define FETCH_SLICES_MAX 65536             /* that wait; more are too small to be honest */
+#define FETCH_AHEAD      ((size_t)1 << 20) /* bytes that wait while more may come */
+
 /* One range. It is over when it has no call, no job and nothing that waits. */
 struct fetch_stream {
 	struct job job; /* first; with the workers while ${busy} */

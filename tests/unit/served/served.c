@@ -11,7 +11,6 @@
 #include "proto/codec.h"
 #include "rpc/address.h"
 
-#define PATH    "/test.Served/Call"
 #define WAIT_MS 10000
 
 /* The supervisor's end. It takes the call over at once. */
@@ -26,7 +25,8 @@ static void open_call(struct rpc_call *call, void *app)
 {
 	static const struct framed_ops none = { .closed = nothing_closed };
 	struct served *s = app;
-	struct framed *framed = framed_serve(call, NULL, &none, s);
+	const struct framed_options o = { .whole = s->method->whole };
+	struct framed *framed = framed_serve(call, &o, &none, s);
 	const struct channel_request r = {
 		.method = s->method->path,
 		.first_message = s->first,
@@ -38,8 +38,6 @@ static void open_call(struct rpc_call *call, void *app)
 	assert_non_null(framed);
 	s->method->open(framed, &r, s->app);
 }
-
-static const struct rpc_method methods[] = { { .path = PATH, .open = open_call } };
 
 /* The client's. */
 
@@ -97,7 +95,7 @@ static const struct framed_ops call_ops = {
 
 void served_call(struct served *s, const ProtobufCMessage *first)
 {
-	struct rpc_client_call c = { .path = PATH };
+	struct rpc_client_call c = { .path = s->method->path };
 	struct err err;
 
 	assert_null(s->call);
@@ -168,13 +166,14 @@ void served_open(struct served *s, const struct channel_method *method, void *ap
 	struct rpc_server_options server = {
 		.loops = &s->loop,
 		.loop_count = 1,
-		.methods = methods,
-		.method_count = sizeof(methods) / sizeof(methods[0]),
+		.methods = &s->served,
+		.method_count = 1,
 		.app = s,
 	};
 	struct rpc_client_options client = { .closed = on_disconnected, .cookie = s };
 
 	*s = (struct served){ .loop = loop_create(0, NULL), .method = method, .app = app };
+	s->served = (struct rpc_method){ .path = method->path, .open = open_call };
 	assert_non_null(s->loop);
 	s->server = rpc_server_create(&server, NULL);
 	assert_non_null(s->server);

@@ -15,6 +15,7 @@
 struct served {
 	struct loop *loop;
 	struct rpc_server *server;
+	struct rpc_method served;
 	struct rpc_client *client;
 	const struct channel_method *method;
 	void *app;      /* of the method */
