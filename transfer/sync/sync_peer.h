@@ -21,12 +21,13 @@
 
 #include "transfer/sync/sync_wire.h"
 
-#define SYNC_STREAMS_MAX  16                 /* of one sync */
-#define SYNC_SIGNS_MAX    4096               /* files that wait for their signature */
-#define SYNC_NAMES_QUEUED ((size_t)1 << 20)  /* bytes of names in such a queue */
-#define SYNC_DELETES_MAX  ((size_t)16 << 20) /* bytes of names that wait to be deleted */
-#define SYNC_TOLD_MAX     1000               /* failures told by name to the other end */
-#define SYNC_LISTED_MAX   10000000           /* entries of a tree */
+#define SYNC_STREAMS_MAX  16                  /* of one sync */
+#define SYNC_SIGNS_MAX    4096                /* files that wait for their signature */
+#define SYNC_NAMES_QUEUED ((size_t)1 << 20)   /* bytes of names in such a queue */
+#define SYNC_DELETES_MAX  ((size_t)16 << 20)  /* bytes of names that wait to be deleted */
+#define SYNC_TOLD_MAX     1000                /* failures told by name to the other end */
+#define SYNC_TOLD_BYTES   ((size_t)512 << 10) /* of these names, and why they failed */
+#define SYNC_LISTED_MAX   10000000            /* entries of a tree */
 
 enum sync_act { SYNC_ACT_MAKE, SYNC_ACT_SEND, SYNC_ACT_TOUCH, SYNC_ACT_DELETE };
 

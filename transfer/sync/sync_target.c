@@ -9,8 +9,6 @@
 #include "transfer/sync/sync_send.h"
 #include "transfer/sync/sync_team.h"
 
-#define TOLD_MAX ((size_t)512 << 10) /* bytes of failures told to the source */
-
 struct target {
 	int root;
 	const struct sync_options *opt;
@@ -287,7 +285,7 @@ int sync_target(int root, const struct sync_options *opt, const struct sync_link
 		.counts = counts,
 		.receive = { .opt = opt, .counts = counts, .failed = fail, .cookie = &t },
 		.deletes.max = SYNC_DELETES_MAX,
-		.told.max = TOLD_MAX };
+		.told.max = SYNC_TOLD_BYTES };
 	struct err ignored;
 	int r = -1;
 
