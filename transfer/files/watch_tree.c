@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define BUCKETS_FIRST 64
-#define PARTS_MAX     512 /* of a path; one with more is cut, and nothing is found there */
 
 static struct watch_node **bucket_of(const struct watch_tree *t, int wd)
 {
@@ -156,11 +155,15 @@ void watch_tree_free(struct watch_tree *t)
 
 void watch_tree_path(const struct watch_node *n, struct text *path)
 {
-	const struct watch_node *parts[PARTS_MAX];
+	const struct watch_node *parts[WATCH_DEPTH_MAX];
 	size_t count = 0;
 
-	for (; n->parent != NULL && count < PARTS_MAX; n = n->parent)
+	for (; n->parent != NULL && count < WATCH_DEPTH_MAX; n = n->parent)
 		parts[count++] = n;
+	if (n->parent != NULL) { /* without its beginning it would be another's */
+		path->failed = true;
+		return;
+	}
 	while (count-- > 0) {
 		text_add(path, parts[count]->name, strlen(parts[count]->name));
 		text_add(path, "/", 1);

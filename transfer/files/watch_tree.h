@@ -10,7 +10,8 @@
 #include "base/err.h"
 #include "base/text.h"
 
-#define WATCH_TREE_MAX 65536 /* directories of one watch; about 150 bytes each */
+#define WATCH_TREE_MAX  65536 /* directories of one watch; about 150 bytes each */
+#define WATCH_DEPTH_MAX 512   /* and in each other */
 
 struct watch_node {
 	int wd;
@@ -43,7 +44,8 @@ int watch_tree_move(struct watch_node *, struct watch_node *parent, const char *
 void watch_tree_drop(struct watch_tree *, struct watch_node *,
     void (*gone)(void *cookie, const struct watch_node *), void *cookie);
 
-/* Adds "a/b/" to ${path}, the way from the top to ${node}; nothing for the top. */
+/* Adds "a/b/" to ${path}, the way from the top to ${node}; nothing for the top. One that is
+ * deeper than WATCH_DEPTH_MAX leaves it failed. */
 void watch_tree_path(const struct watch_node *, struct text *path);
 
 #endif

@@ -100,11 +100,35 @@ static void test_no_memory(void **state)
 	alloc_torture(without_memory, NULL);
 }
 
+/* The path of the first that is too deep is none, rather than another's. */
+static void test_depth(void **state)
+{
+	struct watch_tree t = { 0 };
+	struct text path;
+	struct err err;
+	struct watch_node *n = watch_tree_add(&t, NULL, "", 1, &err);
+
+	(void)state;
+	for (int i = 0; i < WATCH_DEPTH_MAX; i++)
+		n = watch_tree_add(&t, n, "a", 2 + i, &err);
+	text_init(&path, (size_t)4 * WATCH_DEPTH_MAX);
+	watch_tree_path(n, &path);
+	assert_false(path.failed);
+	assert_int_equal(path.len, 2 * WATCH_DEPTH_MAX);
+	path.len = 0;
+	watch_tree_path(watch_tree_add(&t, n, "a", 2 + WATCH_DEPTH_MAX, &err), &path);
+	assert_true(path.failed);
+	assert_int_equal(path.len, 0);
+	text_free(&path);
+	watch_tree_free(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_no_memory),
 	};
 
