@@ -92,7 +92,10 @@ def test_there_whole(two, content, transfers):
     assert (copy.stat().st_mode, copy.stat().st_mtime_ns) == (source.stat().st_mode, source.stat().st_mtime_ns)
 
 
-@pytest.mark.parametrize("words,streams", [((), 1), (("-P", "1"), 1), (("-P", "3"), 3), (("-P", "4", "--no-resume"), 1)])
+ONE, THREE = (("-P", "1"), ("-P", "4", "--no-resume"), ()), ("-P", "3")
+
+
+@pytest.mark.parametrize("words,streams", [*((words, 1) for words in ONE), (THREE, 3)])
 def test_each_stream_has_its_connection(two, large, words, streams):
     """By which a share of it comes, and goes."""
     with Wire(gateway_port(two)) as wire:
@@ -114,6 +117,24 @@ def test_several_are_faster(two, content):
             two("--gateway-endpoint", wire.endpoint, "cp", "-P", transfers, "box:f", "other:")
             spent[transfers] = time.monotonic() - began
     assert spent["4"] < 0.6 * spent["1"], spent
+
+
+def test_several_files(two, wire, content):
+    """So many at a time, each in one stream."""
+    sources = [f"f{i}" for i in range(6)]
+    for name in sources:
+        make_big(two.workdir / name, content, 9 * MIB)
+    wire.rate(12 * MIB)
+    ends = [*(f"box:{name}" for name in sources), "other:"]
+    process = two.popen("--gateway-endpoint", wire.endpoint, "cp", "-P", "3", *ends)
+    most = 0
+    while process.poll() is None:
+        parts = {name.partition(".towline-")[0] for name in names(two) if ".towline-" in name}
+        most = max(most, len(parts))
+        time.sleep(0.01)
+    process.communicate()
+    assert process.returncode == 0 and most == 3
+    assert names(two) == sources and all(same(two.workdir / name, two.other / name) for name in sources)
 
 
 @pytest.mark.parametrize("size", [0, 1, 9 * MIB, 127 * MIB])

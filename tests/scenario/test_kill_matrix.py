@@ -161,6 +161,14 @@ class Transfer:
         return [p for p in found if not (self.direction == "up" and SWEPT.search(p))]
 
 
+def write_pieces(path, count, rng):
+    """A file of so many MiB, none of them like another."""
+    data = rng.randbytes(1 << 20)
+    with open(path, "wb") as file:
+        for i in range(count):
+            file.write(i.to_bytes(8, "big") + data[8:])
+
+
 class Pieces(Transfer):
     """A file that is large enough to go up in several, each on a connection of its own."""
 
@@ -168,12 +176,7 @@ class Pieces(Transfer):
         super().__init__(ready, folder, "pieces", "up", "file", rng)
 
     def make(self, path):
-        count = PIECES_MIB if path == self.source else 1
-        data = self.rng.randbytes(1 << 20)
-        with open(path, "wb") as file:
-            for i in range(count):
-                file.write(i.to_bytes(8, "big") + data[8:])
-        self.size = count << 20
+        write_pieces(path, PIECES_MIB if path == self.source else 1, self.rng)
 
     def command(self, endpoint):
         words = ["cp", "-T", "-P", "4", str(self.source), f"{self.ready.name}:{self.target}"]
@@ -224,6 +227,8 @@ class Across(Transfer):
     def make(self, path):
         if self.shape == "tree":
             self.make_tree(path)
+        elif self.shape == "pieces":
+            write_pieces(path, PIECES_MIB if path == self.source else 1, self.rng)
         else:
             path.write_bytes(self.rng.randbytes(ACROSS_MIB << 20))
 
@@ -234,7 +239,8 @@ class Across(Transfer):
 
     def command(self, endpoint):
         ends = [f"{self.ready.name}:{self.source}", f"{self.other.name}:{self.target}"]
-        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", "cp", "-T", *ends]
+        streams = ["-P", "4"] if self.shape == "pieces" else []
+        return [PROGRAM, "--gateway-endpoint", endpoint, "-q", "cp", "-T", *streams, *ends]
 
 
 class Matrix:
@@ -350,18 +356,28 @@ def test_ranges_old_or_new(ready, tmp_path, victim):
         matrix.close()
 
 
-@pytest.mark.timeout(3600 if LONG else 240)
-@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor", "target"])
-def test_across_old_or_new(ready, tmp_path, victim):
+def strike_across(ready, tmp_path, victim, shapes, rounds):
     seed = int(os.environ.get("TOWLINE_SEED", random.randrange(1 << 32)))
     print(f"TOWLINE_SEED={seed}")
     rng = random.Random(seed)
     other = Ready(ready.gateway, ready.gateway.create("other"))
-    across = [[Across(ready, tmp_path, other, shape, rng)] for shape in ("file", "tree")]
+    across = [[Across(ready, tmp_path, other, shape, rng)] for shape in shapes]
     matrix = Matrix(ready, tmp_path, rng, across, other)
     try:
-        for _ in range(ACROSS_ROUNDS):
+        for _ in range(rounds):
             matrix.round(victim)
-        assert matrix.struck > ACROSS_ROUNDS, "most are struck before they have ended"
+        assert matrix.struck > rounds * len(shapes) / 2, "most are struck before they have ended"
     finally:
         matrix.close()
+
+
+@pytest.mark.timeout(3600 if LONG else 240)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor", "target"])
+def test_across_old_or_new(ready, tmp_path, victim):
+    strike_across(ready, tmp_path, victim, ["file", "tree"], ACROSS_ROUNDS)
+
+
+@pytest.mark.timeout(3600 if LONG else 240)
+@pytest.mark.parametrize("victim", ["client", "connection", "gateway", "supervisor", "target"])
+def test_across_in_pieces_old_or_new(ready, tmp_path, victim):
+    strike_across(ready, tmp_path, victim, ["pieces"], PIECES_ROUNDS)
