@@ -22,6 +22,7 @@
 #include "supervisor/reaper.h"
 
 #define SHORT_MS 200
+#define DRAIN_MS 1000
 #define KIB      ((size_t)1024)
 #define NOBODY   65534
 
@@ -197,7 +198,7 @@ static void a_service_that_does_not_read(void **state)
 	uint8_t *bytes = calloc(1, all);
 	int why;
 
-	f->supervisor.forward_drain_ms = SHORT_MS;
+	f->supervisor.forward_drain_ms = DRAIN_MS;
 	begin(f);
 	served_until(&f->served, is_begun);
 	int service = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
