@@ -23,7 +23,6 @@
 #include "transfer/put_pieces.h"
 #include "transfer/raw_path.h"
 
-#define QUERY_MS   30000
 #define HASH_BYTES ((size_t)256 << 10)
 #define HASH_TURN  ((uint64_t)64 << 20)
 
