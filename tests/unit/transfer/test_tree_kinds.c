@@ -277,10 +277,11 @@ static void a_sparse_file_keeps_its_name(void **state)
 		make_sparse(f, name, 1);
 	}
 	make_sparse(f, memset(name, 'n', NAME_MAX), 1);
-	memset(name + 160, 0, NAME_MAX - 160);
-	name[0] = 'd';
+	memset(name, 'd', 160);
+	name[160] = '\0';
 	assert_int_equal(mkdirat(f->tree, name, 0755), 0);
-	make_sparse(f, strcat(name, "/f"), 1);
+	snprintf(name + 160, 3, "/f");
+	make_sparse(f, name, 1);
 	there_and_back(f);
 	compare_files(f, name);
 	for (int len = 92; len <= 104; len++) {
