@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include "base/loop.h"
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/text.h"
 #include "gateway/datadir.h"
 #include "gateway/gateway.h"
@@ -34,17 +34,6 @@ static int complain(const struct err *err)
 {
 	fprintf(stderr, "towline-gateway: %s\n", err->text);
 	return -1;
-}
-
-/* Each call and each sandbox needs descriptors: as many as we may have. */
-static void raise_limits(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int write_ready_file(const struct program *p, struct err *err)
@@ -161,7 +150,7 @@ int main(int argc, char *argv[])
 	} else {
 		log_setup(STDERR_FILENO, p.options.log_format, p.options.log_level);
 		loop_ignore_sigpipe();
-		raise_limits();
+		descriptors_allow(); /* each call and each sandbox needs some */
 		status = open_and_run(&p);
 	}
 	options_free(&p.options);

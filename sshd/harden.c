@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
+
 /* A sanitizer looks into its own process when it reports, which is what is forbidden here. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANDBOXED false
@@ -34,15 +36,11 @@
 void harden_early(const int *kept)
 {
 	const struct rlimit no_core = { 0, 0 };
-	struct rlimit files;
 	unsigned from = 3;
 
 	prctl(PR_SET_DUMPABLE, 0);
 	setrlimit(RLIMIT_CORE, &no_core);
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	descriptors_allow();
 	for (unsigned next; from != 0; from = next) {
 		next = 0;
 		/* The lowest of those that stay, from here. */

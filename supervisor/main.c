@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/config.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/man.h"
 #include "base/random.h"
@@ -393,6 +394,7 @@ static int supervise(const struct options *o, enum log_level level)
 		err_sys(&err, errno, "the working directory %s", o->workdir);
 	} else if (read_token(o->token_file, token, &err) == 0) {
 		harden();
+		descriptors_allow();
 		run(&s, o, token, &err);
 	}
 	explicit_bzero(token, sizeof(token));
