@@ -492,6 +492,15 @@ static void on_signal(uv_signal_t *uv, int signum)
 	s->fire(s->cookie);
 }
 
+static void unblock(int signum)
+{
+	sigset_t one;
+
+	sigemptyset(&one);
+	sigaddset(&one, signum);
+	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
+
 struct signal_watch *signal_watch_create(
     struct loop *l, int signum, void (*fire)(void *cookie), void *cookie, struct err *err)
 {
@@ -515,6 +524,7 @@ struct signal_watch *signal_watch_create(
 		err_sys(err, r, "wait for a signal");
 		return NULL;
 	}
+	unblock(signum);
 	return s;
 }
 

@@ -104,7 +104,8 @@ void watch_want(struct watch *, unsigned events); /* cheap when nothing changes 
 unsigned watch_wanted(const struct watch *);
 void watch_free(struct watch *); /* NULL is legal */
 
-/* A signal, as an event of the loop: ${fire} runs there, however often it came. */
+/* A signal, as an event of the loop: ${fire} runs there, however often it came. It is unblocked
+ * for the calling thread: one that came before is not lost. */
 struct signal_watch;
 struct signal_watch *signal_watch_create(
     struct loop *, int signum, void (*fire)(void *cookie), void *cookie, struct err *);

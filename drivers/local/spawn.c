@@ -117,15 +117,18 @@ static unsigned child_mounts(const struct spawn *s)
 	return child_hide(s) ? ISOLATION_HIDDEN : 0;
 }
 
+/* The first process of a PID namespace loses a signal that it has no handler for yet, unless it is
+ * blocked (pid_namespaces(7), sigprocmask(2)). So SIGTERM waits until the supervisor listens. */
 static void child_signals(void)
 {
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
-	sigset_t none;
+	sigset_t held;
 
 	for (int sig = 1; sig < NSIG; sig++)
 		sigaction(sig, &dfl, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&held);
+	sigaddset(&held, SIGTERM);
+	sigprocmask(SIG_SETMASK, &held, NULL);
 }
 
 /* Out of the way of 0 to TOKEN_FD, which stand for something else from now on. */

@@ -316,6 +316,25 @@ static void count_signal(void *cookie)
 	++*(unsigned *)cookie;
 }
 
+/* As who starts us may have left it. */
+static void test_signal_that_was_blocked(void **state)
+{
+	struct fixture *f = *state;
+	unsigned count = 0;
+	sigset_t one;
+	struct err e;
+
+	sigemptyset(&one);
+	sigaddset(&one, SIGUSR1);
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, &one, NULL), 0);
+	raise(SIGUSR1);
+	struct signal_watch *s = signal_watch_create(f->loop, SIGUSR1, count_signal, &count, &e);
+	run_for(f, 10);
+	assert_int_equal(count, 1);
+	signal_watch_free(s);
+	loop_run_idle(f->loop);
+}
+
 static void test_signals(void **state)
 {
 	struct fixture *f = *state;
@@ -500,6 +519,7 @@ int main(void)
 		test(test_what_cannot_be_watched),
 		test(test_posts_outlive_the_watch),
 		test(test_signals),
+		test(test_signal_that_was_blocked),
 		test(test_sigpipe_ignored),
 		test(test_receive_shares_a_block),
 		test(test_receive_nothing),

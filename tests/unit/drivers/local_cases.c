@@ -272,6 +272,16 @@ static void no_file_is_too_odd(void **state)
 	assert_gone(r);
 }
 
+static void is_not_killed_before_it_can_listen(void **state)
+{
+	struct rig *r = *state;
+
+	assert_int_equal(rig_create(r, "late"), GRPC_OK);
+	assert_int_equal(rig_stop(r), GRPC_OK);
+	assert_int_equal(unlink(rig_path(r, "work/ended")), 0);
+	assert_gone(r);
+}
+
 static void is_killed_when_it_does_not_listen(void **state)
 {
 	struct rig *r = *state;
@@ -435,7 +445,6 @@ static void waiting_operations_end_with_the_driver(void **state)
 	assert_gone(r);
 }
 
-/* Faster than to stop it, which may come before it listens to SIGTERM. */
 static void kill_it(struct rig *r)
 {
 	unsigned changes = r->changes + 1;
@@ -528,6 +537,8 @@ int local_cases_main(int argc, char *argv[], const char *name, bool (*enter)(voi
 		cmocka_unit_test_setup_teardown(
 		    orphans_end_with_the_supervisor, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(no_file_is_too_odd, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(
+		    is_not_killed_before_it_can_listen, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(
 		    is_killed_when_it_does_not_listen, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_end_of_its_own_is_told, rig_setup, rig_teardown),

@@ -20,11 +20,22 @@ static void on_term(int sig)
 	_exit(0);
 }
 
+static void on_late_term(int sig)
+{
+	(void)sig;
+	_exit(creat("ended", 0600) >= 0 ? 0 : 2);
+}
+
+/* It is blocked until then. */
 static void on_sigterm(void (*handler)(int))
 {
 	const struct sigaction action = { .sa_handler = handler };
+	sigset_t one;
 
 	sigaction(SIGTERM, &action, NULL);
+	sigemptyset(&one);
+	sigaddset(&one, SIGTERM);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
 }
 
 static _Noreturn void wait_for_end(void (*term)(int))
@@ -187,6 +198,18 @@ static void mess(void)
 	chmod(".", 0500);
 }
 
+/* Listens when SIGTERM has come. */
+static _Noreturn void be_late(void)
+{
+	sigset_t pending;
+
+	do {
+		usleep(1000);
+		sigpending(&pending);
+	} while (!sigismember(&pending, SIGTERM));
+	wait_for_end(on_late_term);
+}
+
 static void be_stubborn(void)
 {
 	on_sigterm(SIG_IGN);
@@ -206,6 +229,8 @@ int stand_in_main(int argc, char *argv[])
 		breed();
 	else if (strcmp(role, "mess") == 0)
 		mess();
+	else if (strcmp(role, "late") == 0)
+		be_late();
 	else if (strcmp(role, "stubborn") == 0)
 		be_stubborn();
 	wait_for_end(strcmp(role, "stubborn") == 0 ? SIG_IGN : on_term);

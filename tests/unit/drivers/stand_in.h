@@ -3,6 +3,7 @@
  * sandbox's variable STAND_IN names its role:
  *
  *	quiet		waits for SIGTERM
+ *	late		listens to SIGTERM once it has come, and makes the file "ended"
  *	stubborn	takes no notice of SIGTERM from when the file "up" is there
  *	short		ends with exit code 7
  *	report		writes what it sees to the file "report", then is quiet
