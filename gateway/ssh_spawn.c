@@ -23,8 +23,8 @@ struct spawn {
 	const struct ssh_spawn *opt;
 	char *envp[ENVIRONMENT_MAX + 1];
 	int program;
-	int report
-	    [2]; /* the child's errno; closed by its exec. Not waited on: others may have it */
+	/* The child's errno; closed by its exec. Not waited on: others may have it. */
+	int report[2];
 	pid_t parent;
 };
 
