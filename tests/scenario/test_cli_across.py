@@ -13,7 +13,7 @@ from test_cli_cp import ROWS, check, content, furnish_source, furnish_target
 from test_cli_hostile_gateway import API, GOOD, LIES, Liar, chunk, fixed, header, trailer
 from test_cli_transfer import make_tree, picture
 from test_download import digest
-from towline_cli import Cli, box  # noqa: F401
+from towline_cli import box, clients_of  # noqa: F401
 
 MIB = 1 << 20
 
@@ -242,15 +242,7 @@ class Between(Liar):
 
 @pytest.fixture
 def between(tmp_path):
-    with contextlib.ExitStack() as stack:
-
-        def make(answers, **options):
-            liar = Between(answers, **options)
-            stack.callback(lambda: liar.server.stop(0).wait())
-            cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{liar.port}")
-            cli.liar = liar
-            return cli
-
+    with clients_of(Between, tmp_path) as make:
         yield make
 
 

@@ -1,6 +1,5 @@
 """A large file that goes from one sandbox to another in several streams at a time, broken off and gone on with."""
 
-import contextlib
 import json
 import os
 import random
@@ -19,7 +18,7 @@ from test_cli_upload_pieces import bytes_of
 from test_cli_upload_pieces import durable as durable_in
 from test_download import digest
 from test_upload_resume import restart
-from towline_cli import Cli, box  # noqa: F401
+from towline_cli import box, clients_of  # noqa: F401
 from wires import Wire
 
 BIG = 384 * MIB
@@ -391,15 +390,7 @@ class Pieces(Between):
 
 @pytest.fixture
 def pieces(tmp_path):
-    with contextlib.ExitStack() as stack:
-
-        def make(**options):
-            liar = Pieces(**options)
-            stack.callback(lambda: liar.server.stop(0).wait())
-            cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{liar.port}")
-            cli.liar = liar
-            return cli
-
+    with clients_of(Pieces, tmp_path) as make:
         yield make
 
 

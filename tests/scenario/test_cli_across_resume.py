@@ -17,7 +17,7 @@ from test_cli_hostile_gateway import API, RESPONSE
 from test_cli_upload_pieces import bytes_of
 from test_download import digest
 from test_upload_resume import restart
-from towline_cli import Cli, box  # noqa: F401
+from towline_cli import box, clients_of  # noqa: F401
 
 BIG = 256 * MIB
 
@@ -238,15 +238,7 @@ class Resuming(Between):
 
 @pytest.fixture
 def resuming(tmp_path):
-    with contextlib.ExitStack() as stack:
-
-        def make(**options):
-            liar = Resuming(**options)
-            stack.callback(lambda: liar.server.stop(0).wait())
-            cli = Cli(tmp_path, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{liar.port}")
-            cli.liar = liar
-            return cli
-
+    with clients_of(Resuming, tmp_path) as make:
         yield make
 
 

@@ -2,7 +2,6 @@
 outside of its destination is touched, nor does the terminal see control characters."""
 
 import concurrent.futures
-import contextlib
 import io
 import os
 import tarfile
@@ -12,7 +11,7 @@ import grpc
 import pytest
 import towline_api
 from test_download import digest
-from towline_cli import Cli
+from towline_cli import clients_of
 
 API = towline_api.load()
 MIB = 1 << 20
@@ -72,16 +71,8 @@ class Liar:
 @pytest.fixture
 def lied_to(tmp_path):
     """A person whose gateway lies: lied_to(answers) -> the program, to be called."""
-    with contextlib.ExitStack() as stack:
-
-        def make(answers, **options):
-            liar = Liar(answers, **options)
-            stack.callback(lambda: liar.server.stop(0).wait())
-            (tmp_path / "in").mkdir(exist_ok=True)
-            cli = Cli(tmp_path / "in", OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{liar.port}")
-            cli.liar = liar
-            return cli
-
+    (tmp_path / "in").mkdir()
+    with clients_of(Liar, tmp_path / "in") as make:
         yield make
     outside = [str(path.relative_to(tmp_path)) for path in tmp_path.iterdir()]
     assert outside in ([], ["in"]), outside

@@ -174,6 +174,21 @@ def home(tmp_path):
     cli.clean_up()
 
 
+@contextlib.contextmanager
+def clients_of(kind, folder):
+    """What makes a program whose gateway is a ${kind}, served by the test: cli.liar, until the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*args, **options):
+            liar = kind(*args, **options)
+            stack.callback(lambda: liar.server.stop(0).wait())
+            cli = Cli(folder, OPENSHELL_GATEWAY_ENDPOINT=f"http://127.0.0.1:{liar.port}")
+            cli.liar = liar
+            return cli
+
+        yield make
+
+
 @pytest.fixture
 def box(ready, tmp_path):
     """A person with a gateway, known by its address, and a sandbox "box" that is READY."""
